@@ -1,0 +1,17 @@
+//! Sample mediated vGPUs that stock guests have drivers for.
+//!
+//! The six types of the kernel's `mdpy` and `mbochs` sample drivers, as devices of `vfio-gfx`: same names, configuration
+//! space, regions and registers, so that whoever knows those knows these; and what guests need beyond them.
+//!
+//! * [`mdpy`]: a fixed framebuffer. Linux's `mdpy-fb` drives it.
+//! * [`mbochs`]: a Bochs display ([`dispi`]). Linux's `bochs-drm`, SeaBIOS and OVMF drive it.
+//!
+//! [`TYPES`] lists them; [`DeviceType::create`] makes one.
+
+pub mod cli;
+pub mod dispi;
+pub mod mbochs;
+pub mod mdpy;
+mod types;
+
+pub use types::{CreateError, DeviceType, TYPES, UnknownType};

@@ -1,0 +1,105 @@
+//! `mdev-sample`: lists and serves sample vGPUs.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use mdev_sample::{DeviceType, TYPES, UnknownType, cli};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use uuid::Uuid;
+use vfio_gfx::device::{Interfaces, SharedDevice};
+use vfio_gfx::vfio_user::{Server, Until};
+
+/// Sample mediated vGPUs, served over vfio-user.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Lists the device types.
+    Types {
+        /// One JSON object per line, with the kernel's attribute names.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Serves one device on a Unix socket until SIGINT or SIGTERM.
+    Serve(Serve),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Device type; see `mdev-sample types`.
+    #[arg(long = "type", value_name = "TYPE", value_parser = parse_type)]
+    device_type: DeviceType,
+    /// Where to listen. Created with mode 0600 when the device is ready; removed at the end.
+    #[arg(long, value_name = "PATH")]
+    socket: PathBuf,
+    /// The device's name in logs; a random one by default.
+    #[arg(long)]
+    uuid: Option<Uuid>,
+    /// How planes are handed over; by default as the kernel's driver of the type does.
+    #[arg(long, value_enum)]
+    interfaces: Option<Offer>,
+    /// End when the VMM that attached has gone.
+    #[arg(long)]
+    once: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Offer {
+    Region,
+    Dmabuf,
+    Both,
+}
+
+fn parse_type(name: &str) -> Result<DeviceType, UnknownType> {
+    DeviceType::find(name)
+}
+
+fn main() -> ExitCode {
+    cli::run("mdev-sample", |cli: Cli| match cli.command {
+        Command::Types { json } => types(json),
+        Command::Serve(args) => serve(&args),
+    })
+}
+
+fn types(json: bool) -> Result<(), Box<dyn Error>> {
+    let mut out = io::stdout().lock();
+    for t in TYPES {
+        if json {
+            writeln!(out, "{}", t.to_json())?;
+        } else {
+            writeln!(out, "{:<14} {}", t.name(), t.description())?;
+        }
+    }
+    Ok(())
+}
+
+fn serve(args: &Serve) -> Result<(), Box<dyn Error>> {
+    let interfaces = args.interfaces.map(|offer| match offer {
+        Offer::Region => Interfaces::REGION,
+        Offer::Dmabuf => Interfaces::DMABUF,
+        Offer::Both => Interfaces::all(),
+    });
+    // From here on a signal ends the server, not the process.
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let uuid = args.uuid.unwrap_or_else(Uuid::new_v4);
+    let device = SharedDevice::new(args.device_type.create(interfaces)?);
+    let mut server = Server::bind(device, &args.socket)?;
+    let stopper = server.stopper()?;
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            stopper.stop();
+        }
+    });
+    println!("mdev-sample: {} {uuid} ready on {}", args.device_type.name(), args.socket.display());
+    let until = if args.once { Until::VmmGone } else { Until::Stopped };
+    Ok(server.run(until)?)
+}

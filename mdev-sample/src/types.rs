@@ -1,0 +1,209 @@
+//! The device types, as the kernel's sample drivers list them in sysfs.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use thiserror::Error;
+use vfio_gfx::abi::pci_region;
+use vfio_gfx::device::{ConfigError, Device, DeviceSpec, EdidRegion, Interfaces};
+use vfio_gfx::edid::{self, Config, Mode};
+use vfio_gfx::memory::{Vram, VramError};
+use vfio_gfx::plane::PlaneError;
+
+use crate::mbochs::Mbochs;
+use crate::mdpy::{DISPLAY_REGION, Mdpy};
+
+/// What a type is made of.
+#[derive(Clone, Copy, Debug)]
+enum Make {
+    /// A fixed mode.
+    Mdpy { width: u32, height: u32 },
+    /// Megabytes of video memory; the largest mode (0 = no limit) and the one a guest is to choose.
+    Mbochs { megabytes: u64, max: (u32, u32), preferred: (u32, u32) },
+}
+
+/// A device type.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceType {
+    name: &'static str,
+    description: &'static str,
+    available_instances: u32,
+    make: Make,
+}
+
+/// The six types of the kernel's mdpy and mbochs, with their names, descriptions and instance counts.
+pub const TYPES: [DeviceType; 6] = [
+    mdpy("mdpy-vga", "virtual display, 640x480 framebuffer", 640, 480),
+    mdpy("mdpy-xga", "virtual display, 1024x768 framebuffer", 1024, 768),
+    mdpy("mdpy-hd", "virtual display, 1920x1080 framebuffer", 1920, 1080),
+    mbochs("mbochs-small", "virtual display, 4 MB video memory", 64, 4, (800, 600), (800, 600)),
+    mbochs("mbochs-medium", "virtual display, 16 MB video memory", 16, 16, (1920, 1440), (1024, 768)),
+    mbochs("mbochs-large", "virtual display, 64 MB video memory", 4, 64, (0, 0), (1024, 768)),
+];
+
+const fn mdpy(name: &'static str, description: &'static str, width: u32, height: u32) -> DeviceType {
+    DeviceType { name, description, available_instances: 4, make: Make::Mdpy { width, height } }
+}
+
+const fn mbochs(
+    name: &'static str,
+    description: &'static str,
+    available_instances: u32,
+    megabytes: u64,
+    max: (u32, u32),
+    preferred: (u32, u32),
+) -> DeviceType {
+    DeviceType { name, description, available_instances, make: Make::Mbochs { megabytes, max, preferred } }
+}
+
+/// A type in sysfs' words, for `types --json`.
+#[derive(Serialize)]
+struct Attributes<'a> {
+    r#type: &'a str,
+    name: &'a str,
+    description: &'a str,
+    device_api: &'a str,
+    available_instances: String,
+}
+
+/// A name that is none of [`TYPES`].
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("unknown device type {0:?}; there are {names}", names = TYPES.map(|t| t.name).join(", "))]
+pub struct UnknownType(pub String);
+
+/// Why a device cannot be made.
+#[derive(Debug, Error)]
+pub enum CreateError {
+    /// No video memory.
+    #[error(transparent)]
+    Vram(#[from] VramError),
+    /// The type's geometry is none.
+    #[error(transparent)]
+    Plane(#[from] PlaneError),
+    /// Its configuration space cannot be laid out.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Its monitor cannot be described.
+    #[error(transparent)]
+    Edid(#[from] edid::ConfigError),
+}
+
+impl DeviceType {
+    /// The type with this name.
+    ///
+    /// # Errors
+    /// [`UnknownType`].
+    pub fn find(name: &str) -> Result<Self, UnknownType> {
+        TYPES.into_iter().find(|t| t.name == name).ok_or_else(|| UnknownType(name.to_owned()))
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What it is, in the kernel's words.
+    #[must_use]
+    pub fn description(&self) -> &'static str {
+        self.description
+    }
+
+    /// How many of it a parent has room for.
+    #[must_use]
+    pub fn available_instances(&self) -> u32 {
+        self.available_instances
+    }
+
+    /// The interfaces that the kernel's driver of this type offers.
+    #[must_use]
+    pub fn default_interfaces(&self) -> Interfaces {
+        match self.make {
+            Make::Mdpy { .. } => Interfaces::REGION,
+            Make::Mbochs { .. } => Interfaces::DMABUF,
+        }
+    }
+
+    /// Its sysfs attributes as one line of JSON.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let attributes = Attributes {
+            r#type: self.name,
+            name: self.name,
+            description: self.description,
+            device_api: "vfio-pci",
+            available_instances: self.available_instances.to_string(),
+        };
+        serde_json::to_string(&attributes).unwrap_or_default()
+    }
+
+    /// Makes a device of this type, offering `interfaces` or what the kernel's driver does.
+    ///
+    /// # Errors
+    /// [`CreateError`], in practice when the system has no memory for it.
+    pub fn create(&self, interfaces: Option<Interfaces>) -> Result<Device, CreateError> {
+        let interfaces = interfaces.unwrap_or(self.default_interfaces());
+        match self.make {
+            Make::Mdpy { width, height } => {
+                let vram = Arc::new(Vram::new(self.name, Mdpy::vram_size(width, height))?);
+                let model = Mdpy::new(width, height)?;
+                model.paint(&vram);
+                let spec = DeviceSpec {
+                    name: self.name.to_owned(),
+                    config: Mdpy::config(width, height)?,
+                    regions: Mdpy::regions(width, height),
+                    display_region: DISPLAY_REGION,
+                    interfaces,
+                    irqs: Vec::new(),
+                    edid: None,
+                };
+                Ok(Device::new(spec, vram, Box::new(model)))
+            }
+            Make::Mbochs { megabytes, max, preferred } => {
+                let size = megabytes << 20;
+                let vram = Arc::new(Vram::new(self.name, size)?);
+                let monitor = Config {
+                    max: Some(max).filter(|max| *max != (0, 0)),
+                    // bochs-drm wants room for two framebuffers (drm_vram_helper_mode_valid).
+                    max_pixels: Some(size / 2 / 4),
+                    ..Config::new(Mode::new(preferred.0, preferred.1))
+                };
+                let edid = edid::generate(&monitor)?;
+                let spec = DeviceSpec {
+                    name: self.name.to_owned(),
+                    config: Mbochs::config(size)?,
+                    regions: Mbochs::regions(size),
+                    display_region: pci_region::BAR0,
+                    interfaces,
+                    irqs: Vec::new(),
+                    edid: Some(EdidRegion::new(edid.as_bytes(), max)),
+                };
+                Ok(Device::new(spec, vram, Box::new(Mbochs::new(size, max))))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_the_kernels() {
+        let json = DeviceType::find("mbochs-small").unwrap().to_json();
+        let expected = concat!(
+            r#"{"type":"mbochs-small","name":"mbochs-small","description":"virtual display, 4 MB video memory","#,
+            r#""device_api":"vfio-pci","available_instances":"64"}"#
+        );
+        assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn every_type_can_be_made_and_names_its_alternatives() {
+        for t in TYPES {
+            assert_eq!(t.create(None).unwrap().name(), t.name());
+        }
+        let error = DeviceType::find("mbochs").unwrap_err().to_string();
+        assert!(error.contains("mbochs-large"), "{error}");
+    }
+}

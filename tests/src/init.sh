@@ -1,0 +1,62 @@
+#!/bin/busybox sh
+# The first and only program of a test guest. It loads /modules/*.ko in order, says on the serial line what it sees of the display
+# ("GUEST: ..." lines), then obeys commands from there, one a line.
+# Links name the program that /proc/self/exe says is running.
+/bin/busybox mount -t proc proc /proc
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+# /dev/console is the screen: the kernel's command line names tty1 last.
+exec < /dev/ttyS0 > /dev/ttyS0 2>&1
+stty -echo
+
+for module in /modules/*.ko; do
+    insmod "$module" || echo "GUEST: FAILED insmod $module"
+done
+tries=0
+until [ -e /dev/fb0 ]; do
+    tries=$((tries + 1))
+    [ $tries -gt 100 ] && echo "GUEST: FAILED no /dev/fb0" && break
+    usleep 100000
+done
+# From here on the kernel must not write into the middle of our lines.
+dmesg -n 1
+
+# bind 0|1: take the framebuffer from the text console, or give it back.
+bind() {
+    for console in /sys/class/vtconsole/vtcon*; do
+        grep -q "frame buffer" "$console/name" && echo "$1" > "$console/bind"
+    done
+}
+
+fb=/sys/class/graphics/fb0
+for edid in /sys/class/drm/card*-*/edid; do
+    [ -e "$edid" ] && echo "GUEST: EDID $(hexdump -v -e '1/1 "%02x"' "$edid")"
+    [ -e "$edid" ] && echo "GUEST: MODES $(cat "${edid%edid}modes" | tr '\n' ' ')"
+done
+echo "GUEST: LINUX $(uname -r)"
+# READY WxH STRIDE BITS
+echo "GUEST: READY $(tr , x < $fb/virtual_size) $(cat $fb/stride) $(cat $fb/bits_per_pixel)"
+
+while read -r command; do
+    case "$command" in
+    picture)
+        printf '\033[?25l' > /dev/tty1
+        bind 0
+        if cat /picture.raw > /dev/fb0; then
+            echo "GUEST: PICTURE"
+        else
+            echo "GUEST: FAILED to write /dev/fb0"
+        fi
+        ;;
+    text)
+        bind 1
+        { printf '\033[2J\033[H\033[44;37m'; for line in 1 2 3 4 5 6 7 8; do echo "guest text line $line"; done; } > /dev/tty1
+        echo "GUEST: TEXT"
+        ;;
+    reboot) reboot -f ;;
+    poweroff) poweroff -f ;;
+    *) echo "GUEST: FAILED unknown command '$command'" ;;
+    esac
+done

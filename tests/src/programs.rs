@@ -1,0 +1,144 @@
+//! The programs under test: built once, then started as a user would start them.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use crate::process::{Running, run};
+use crate::screen::Screen;
+
+/// How long a server may take from start to its ready line.
+const START: Duration = Duration::from_secs(20);
+/// How long one command of the console may take. Generous: the machine may be running several guests.
+const CONSOLE: Duration = Duration::from_secs(60);
+
+/// The target directory and the profile's directory in it, from where this test program is: `TARGET/PROFILE/deps/NAME`.
+fn target() -> &'static (PathBuf, PathBuf) {
+    static TARGET: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
+    TARGET.get_or_init(|| {
+        let program = env::current_exe().expect("a program knows where it is");
+        let ancestor = |n| program.ancestors().nth(n).map(Path::to_path_buf);
+        match (ancestor(3), ancestor(2)) {
+            (Some(target), Some(profile)) => (target, profile),
+            _ => panic!("expected to run from TARGET/PROFILE/deps, found {}", program.display()),
+        }
+    })
+}
+
+/// A directory for what people want to look at after a test: `guest-screens` in the target directory.
+///
+/// # Panics
+/// If it cannot be made.
+#[must_use]
+pub fn artifacts() -> PathBuf {
+    let dir = target().0.join("guest-screens");
+    std::fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+    dir
+}
+
+/// Where a program of the workspace is. The first call has cargo build them all, which is quick if nothing changed; the others wait
+/// for it.
+///
+/// # Panics
+/// If they do not build.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
+    let (target, profile) = target();
+    let built = BUILT.get_or_init(|| {
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo
+            .args(["build", "--quiet", "--package", "mdev-sample"])
+            .args(["--package", "qemu-shim", "--target-dir"])
+            .arg(target)
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
+        match profile.file_name().and_then(|name| name.to_str()) {
+            Some("debug") => {}
+            Some(profile) => drop(cargo.args(["--profile", profile])),
+            None => return Err(format!("{} is no profile", profile.display())),
+        }
+        run("cargo build", &cargo, "", Duration::from_secs(900)).success().map(drop)
+    });
+    if let Err(error) = built {
+        panic!("the programs do not build: {error}");
+    }
+    let path = profile.join(name);
+    assert!(path.is_file(), "cargo build left no {}", path.display());
+    path
+}
+
+/// A device being served by `mdev-sample`.
+#[derive(Debug)]
+pub struct Server {
+    /// The program, to be looked at or killed.
+    pub process: Running,
+    socket: PathBuf,
+    // Dropped after the program that uses it.
+    _dir: TempDir,
+}
+
+impl Server {
+    /// Serves a device of `device_type` on a socket of its own, and waits until it is ready.
+    ///
+    /// # Panics
+    /// If it does not become ready, or is without its socket then.
+    #[track_caller]
+    #[must_use]
+    pub fn start(device_type: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        let socket = dir.path().join("device.sock");
+        let mut command = Command::new(program("mdev-sample"));
+        command.args(["serve", "--type", device_type, "--socket"]).arg(&socket);
+        let mut process = Running::start("mdev-sample", &command);
+        let path = socket.to_str().expect("a temporary path is UTF-8");
+        // The ready line says where to connect.
+        process.expect_line(path, START);
+        assert!(socket.exists(), "mdev-sample is ready without {path}");
+        Self { process, socket, _dir: dir }
+    }
+
+    /// QEMU's `-device` argument for this device.
+    #[must_use]
+    pub fn qemu_device(&self) -> String {
+        format!(
+            r#"{{"driver":"vfio-user-pci","socket":{{"type":"unix","path":"{}"}}}}"#,
+            self.socket.display()
+        )
+    }
+
+    /// A command of the console on this device: `qemu-shim COMMAND vfio-user:SOCKET ARGS...`.
+    #[must_use]
+    pub fn console(&self, command: &str, args: &[&str]) -> Command {
+        let mut console = Command::new(program("qemu-shim"));
+        console.arg(command).arg(format!("vfio-user:{}", self.socket.display())).args(args);
+        console
+    }
+
+    /// Runs a command of the console, and returns what it wrote to stdout.
+    ///
+    /// # Errors
+    /// How it failed.
+    pub fn ask(&self, command: &str, args: &[&str]) -> Result<String, String> {
+        let name = format!("qemu-shim {command}");
+        run(&name, &self.console(command, args), "", CONSOLE).success().map_err(|e| format!("{name}: {e}"))
+    }
+
+    /// Takes a screenshot, left as `NAME.png` among the [`artifacts`].
+    ///
+    /// # Errors
+    /// How the console failed, or why its file is no picture.
+    pub fn screenshot(&self, name: &str) -> Result<Screen, String> {
+        let path = artifacts().join(format!("{name}.png"));
+        let file = path.to_str().ok_or("the target directory is not UTF-8")?;
+        // A file of an earlier run must not pass for this one's.
+        let _ = std::fs::remove_file(&path);
+        self.ask("screendump", &["-o", file])?;
+        Screen::read_png(&path)
+    }
+}

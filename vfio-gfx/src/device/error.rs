@@ -1,0 +1,77 @@
+//! What a device operation can fail with, and the one errno each failure has at the ABI edge.
+
+use thiserror::Error;
+
+use crate::abi::{Errno, Interface, RequestError};
+use crate::memory::UdmabufError;
+
+use super::EdidRegionError;
+
+/// Why a device refused an operation.
+#[derive(Debug, Error)]
+pub enum DeviceError {
+    /// No region has this index, or it is empty.
+    #[error("region {0} does not exist")]
+    NoRegion(u32),
+    /// No interrupt index of this number.
+    #[error("interrupt index {0} does not exist")]
+    NoIrq(u32),
+    /// The access leaves its region.
+    #[error("access to {len} bytes at {offset:#x} leaves region {region} of {size:#x} bytes")]
+    OutOfBounds {
+        /// Region index.
+        region: u32,
+        /// Bytes from its start.
+        offset: u64,
+        /// Bytes.
+        len: usize,
+        /// Bytes of the region.
+        size: u64,
+    },
+    /// The interface was not offered when it was probed.
+    #[error("this device does not offer the {} interface", .0.name())]
+    NotOffered(Interface),
+    /// A plane query that says nothing defined.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// A `dmabuf_id` that was never issued or is long forgotten.
+    #[error("buffer id {0} is not known: query the plane again")]
+    NoBuffer(u32),
+    /// The 2^32 - 1 buffer ids are used up; none is ever used twice.
+    #[error("no buffer id is left")]
+    BufferIdsExhausted,
+    /// `/dev/udmabuf` exists but makes no dma-buf of this plane.
+    #[error("cannot export the plane as a dma-buf")]
+    Export(#[from] UdmabufError),
+    /// A descriptor could not be duplicated.
+    #[error("cannot duplicate a descriptor")]
+    Descriptor(#[from] std::io::Error),
+    /// The EDID region refused a write.
+    #[error(transparent)]
+    Edid(#[from] EdidRegionError),
+}
+
+impl From<&DeviceError> for Errno {
+    fn from(error: &DeviceError) -> Self {
+        match error {
+            DeviceError::NoRegion(_)
+            | DeviceError::NoIrq(_)
+            | DeviceError::OutOfBounds { .. }
+            | DeviceError::NotOffered(_)
+            | DeviceError::Request(_) => Self::EINVAL,
+            DeviceError::NoBuffer(_) => Self::ENOENT,
+            DeviceError::BufferIdsExhausted => Self::ENOSPC,
+            DeviceError::Export(UdmabufError::Open(errno) | UdmabufError::Create { errno, .. }) => {
+                Self::from(*errno)
+            }
+            DeviceError::Descriptor(error) => Self::from(error),
+            DeviceError::Edid(error) => Self::from(*error),
+        }
+    }
+}
+
+impl From<DeviceError> for Errno {
+    fn from(error: DeviceError) -> Self {
+        Self::from(&error)
+    }
+}

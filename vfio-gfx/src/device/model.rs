@@ -1,0 +1,72 @@
+//! What a device author writes.
+
+use crate::abi::PlaneKind;
+use crate::format::{Fourcc, Modifier};
+use crate::memory::Vram;
+use crate::plane::Geometry;
+
+use super::EdidRegion;
+
+/// What the framework holds for a model while it answers an access.
+#[derive(Debug)]
+pub struct Platform<'a> {
+    /// Video memory.
+    pub vram: &'a Vram,
+    /// The EDID region, on devices that have one.
+    pub edid: Option<&'a EdidRegion>,
+}
+
+/// A plane as a model describes it: where in the video memory, and how to read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scanout {
+    /// Pixel format.
+    pub format: Fourcc,
+    /// Memory layout of the format.
+    pub modifier: Modifier,
+    /// Size and pitch.
+    pub geometry: Geometry,
+    /// Bytes from the start of the video memory to the first pixel.
+    pub offset: u64,
+    /// Bytes the plane occupies from there, at least `stride * height`. The framework rounds it up to pages.
+    pub size: u64,
+    /// Position on the screen in pixels.
+    pub position: (i32, i32),
+    /// Hotspot of a cursor in pixels.
+    pub hotspot: Option<(u32, u32)>,
+}
+
+impl Scanout {
+    /// A linear primary plane.
+    #[must_use]
+    pub fn primary(format: Fourcc, geometry: Geometry, offset: u64) -> Self {
+        Self {
+            format,
+            modifier: Modifier::LINEAR,
+            geometry,
+            offset,
+            size: geometry.bytes(),
+            position: (0, 0),
+            hotspot: None,
+        }
+    }
+}
+
+/// A device: registers in, planes out.
+///
+/// The framework answers configuration space, video memory, the EDID region, interrupts and buffers itself; a model
+/// sees accesses to its trapped regions only, always inside them, and turns register state into planes. Every access
+/// of every width must have a result: a guest may write anything anywhere.
+pub trait Model: Send {
+    /// A read of a trapped region. `data` comes filled with zeros.
+    fn read(&mut self, region: u32, offset: u64, data: &mut [u8], platform: &Platform<'_>);
+
+    /// A write to a trapped region.
+    fn write(&mut self, region: u32, offset: u64, data: &[u8], platform: &Platform<'_>);
+
+    /// What a plane shows now; `None` = it is off. What does not fit the video memory counts as off.
+    fn scanout(&mut self, kind: PlaneKind) -> Option<Scanout>;
+
+    /// `VFIO_DEVICE_RESET`: back to power-on. Configuration space stays as it is, as after a PCI function reset under
+    /// vfio-pci, which saves and restores it.
+    fn reset(&mut self, platform: &Platform<'_>);
+}

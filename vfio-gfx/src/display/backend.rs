@@ -1,0 +1,100 @@
+//! What a display needs from whatever carries its questions.
+
+use crate::abi::caps::RegionCap;
+use crate::abi::{DeviceFlags, Interface, PlaneKind, RegionFlags};
+use crate::memory::{BufferKind, Mapping};
+use crate::plane::Plane;
+
+use super::DisplayError;
+
+/// What `GET_INFO` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceSummary {
+    /// What it is; bits this crate does not know are dropped.
+    pub flags: DeviceFlags,
+    /// Highest fixed region index plus one.
+    pub num_regions: u32,
+    /// Highest interrupt index plus one.
+    pub num_irqs: u32,
+}
+
+/// What `GET_REGION_INFO` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegionSummary {
+    /// Region index.
+    pub index: u32,
+    /// What may be done with it.
+    pub flags: RegionFlags,
+    /// Bytes; 0 = the device does not have it.
+    pub size: u64,
+    /// Its capabilities.
+    pub caps: Vec<RegionCap>,
+}
+
+/// A buffer, mapped.
+#[derive(Debug)]
+pub struct BufferMapping {
+    /// Dma-buf or memfd.
+    pub kind: BufferKind,
+    /// Its memory.
+    pub mapping: Mapping,
+    /// Where in it the plane's first pixel is, in bytes.
+    pub offset: u64,
+}
+
+/// A device, asked by a console.
+pub trait Backend: Send {
+    /// `GET_INFO`.
+    ///
+    /// # Errors
+    /// [`DisplayError`], as every method here.
+    fn device(&mut self) -> Result<DeviceSummary, DisplayError>;
+
+    /// `GET_REGION_INFO`, with its capabilities.
+    ///
+    /// # Errors
+    /// [`DisplayError`].
+    fn region(&mut self, index: u32) -> Result<RegionSummary, DisplayError>;
+
+    /// How many interrupts an index has.
+    ///
+    /// # Errors
+    /// [`DisplayError`].
+    fn irq_count(&mut self, index: u32) -> Result<u32, DisplayError>;
+
+    /// Whether an interface is offered.
+    ///
+    /// # Errors
+    /// [`DisplayError`]; "no" is not an error.
+    fn probe(&mut self, interface: Interface) -> Result<bool, DisplayError>;
+
+    /// What a plane shows; `None` = it is off.
+    ///
+    /// # Errors
+    /// [`DisplayError`].
+    fn query(&mut self, interface: Interface, kind: PlaneKind) -> Result<Option<Plane>, DisplayError>;
+
+    /// Maps a whole region for reading.
+    ///
+    /// # Errors
+    /// [`DisplayError`].
+    fn map_region(&mut self, index: u32) -> Result<Mapping, DisplayError>;
+
+    /// Fetches and maps a buffer for reading.
+    ///
+    /// # Errors
+    /// [`DisplayError`].
+    fn map_buffer(&mut self, id: u32) -> Result<BufferMapping, DisplayError>;
+
+    /// Reads a region.
+    ///
+    /// # Errors
+    /// [`DisplayError`].
+    fn read(&mut self, region: u32, offset: u64, data: &mut [u8]) -> Result<(), DisplayError>;
+
+    /// Writes a region; consoles may write the EDID region.
+    ///
+    /// # Errors
+    /// [`DisplayError`].
+    fn write(&mut self, region: u32, offset: u64, data: &[u8]) -> Result<(), DisplayError>;
+}

@@ -1,0 +1,212 @@
+//! Read a mediated display device.
+//!
+//! A [`Display`] asks a device what it shows and hands out the pixels, whatever the device is behind: a [`Backend`] for
+//! a device in this process ([`Local`]) or one behind a socket ([`Remote`]). What a device offers is found by probing;
+//! what it answers is not trusted: a plane's geometry is checked against the memory it is said to be in before a byte is
+//! read.
+
+mod backend;
+mod error;
+mod local;
+mod remote;
+
+pub use backend::{Backend, BufferMapping, DeviceSummary, RegionSummary};
+pub use error::DisplayError;
+pub use local::Local;
+pub use remote::Remote;
+
+use crate::abi::{EdidRegisters, Interface, LinkState, PlaneKind, caps::RegionCap, pci_region};
+use crate::memory::Mapping;
+use crate::plane::{Plane, Source};
+use zerocopy::FromBytes;
+
+/// How many buffers stay mapped: a guest flips between two or three.
+const MAX_BUFFERS: usize = 8;
+/// How often a query is repeated when the buffer it named was gone before it could be fetched.
+const RETRIES: usize = 4;
+/// Largest EDID that is read: 256 blocks, as many as the format can count.
+const MAX_EDID: u32 = 256 * 128;
+/// Most regions of a device that are looked at.
+const MAX_REGIONS: u32 = 64;
+
+/// A device seen from a console.
+pub struct Display {
+    backend: Box<dyn Backend>,
+    offered: Vec<Interface>,
+    interface: Interface,
+    region: Option<(u32, Mapping)>,
+    /// Most recently used first.
+    buffers: Vec<(u32, BufferMapping)>,
+}
+
+impl std::fmt::Debug for Display {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Display").field("offered", &self.offered).field("interface", &self.interface).finish()
+    }
+}
+
+/// The memory of a plane, checked to hold all of it.
+#[derive(Debug)]
+pub struct Pixels<'a> {
+    plane: Plane,
+    mapping: &'a Mapping,
+}
+
+impl Pixels<'_> {
+    /// The plane.
+    #[must_use]
+    pub fn plane(&self) -> &Plane {
+        &self.plane
+    }
+
+    /// Copies one row of pixels, without its padding, as far as `row` has room.
+    ///
+    /// # Errors
+    /// [`DisplayError::Mapping`] when the device took the memory away.
+    pub fn read_row(&self, y: u32, row: &mut [u8]) -> Result<(), DisplayError> {
+        let start =
+            self.plane.source.offset().saturating_add(u64::from(y) * u64::from(self.plane.geometry.stride()));
+        Ok(self.mapping.read(start, row)?)
+    }
+}
+
+impl Display {
+    /// Probes what the device offers. Where it offers both interfaces the region is taken: it is mapped once, for all
+    /// planes and flips.
+    ///
+    /// # Errors
+    /// [`DisplayError::NoInterface`] when it offers none, or what the transport failed with.
+    pub fn open(mut backend: Box<dyn Backend>) -> Result<Self, DisplayError> {
+        let mut offered = Vec::new();
+        for interface in [Interface::Region, Interface::Dmabuf] {
+            if backend.probe(interface)? {
+                offered.push(interface);
+            }
+        }
+        let interface = *offered.first().ok_or(DisplayError::NoInterface)?;
+        Ok(Self { backend, offered, interface, region: None, buffers: Vec::new() })
+    }
+
+    /// The interfaces that the device offered.
+    #[must_use]
+    pub fn offered(&self) -> &[Interface] {
+        &self.offered
+    }
+
+    /// The interface in use.
+    #[must_use]
+    pub fn interface(&self) -> Interface {
+        self.interface
+    }
+
+    /// The device behind it.
+    pub fn backend(&mut self) -> &mut dyn Backend {
+        self.backend.as_mut()
+    }
+
+    /// What a plane shows now; `None` = it is off.
+    ///
+    /// # Errors
+    /// What the transport failed with, or [`DisplayError::Plane`] for a plane that cannot be.
+    pub fn plane(&mut self, kind: PlaneKind) -> Result<Option<Plane>, DisplayError> {
+        self.backend.query(self.interface, kind)
+    }
+
+    /// What a plane shows now, with its memory. A buffer that is gone between the query and the fetch (the guest
+    /// flipped on) is looked for again.
+    ///
+    /// # Errors
+    /// As [`Display::plane`], and what mapping failed with.
+    pub fn pixels(&mut self, kind: PlaneKind) -> Result<Option<Pixels<'_>>, DisplayError> {
+        let mut attempt = 0;
+        let plane = loop {
+            let Some(plane) = self.plane(kind)? else {
+                return Ok(None);
+            };
+            match self.map(&plane) {
+                Ok(()) => break plane,
+                Err(error) if error.is_stale_buffer() && attempt < RETRIES => attempt += 1,
+                Err(error) => return Err(error),
+            }
+        };
+        let (mapping, plane) = match plane.source {
+            Source::Region { index, .. } => {
+                let mapping = self.region.as_ref().filter(|(mapped, _)| *mapped == index);
+                (mapping.map(|(_, mapping)| mapping), plane)
+            }
+            Source::Buffer { id, .. } => {
+                let buffer = self.buffers.first().filter(|(mapped, _)| *mapped == id);
+                let offset = buffer.map_or(0, |(_, buffer)| buffer.offset);
+                (
+                    buffer.map(|(_, buffer)| &buffer.mapping),
+                    Plane { source: Source::Buffer { id, offset }, ..plane },
+                )
+            }
+        };
+        let mapping = mapping.ok_or(DisplayError::NoInterface)?;
+        plane.check_within(mapping.size())?;
+        Ok(Some(Pixels { plane, mapping }))
+    }
+
+    /// Makes the memory of a plane the mapped region or the first of the mapped buffers.
+    fn map(&mut self, plane: &Plane) -> Result<(), DisplayError> {
+        match plane.source {
+            Source::Region { index, .. } => {
+                if self.region.as_ref().is_none_or(|(mapped, _)| *mapped != index) {
+                    self.region = Some((index, self.backend.map_region(index)?));
+                }
+            }
+            Source::Buffer { id, .. } => match self.buffers.iter().position(|(mapped, _)| *mapped == id) {
+                Some(at) => self.buffers[..=at].rotate_right(1),
+                None => {
+                    let buffer = self.backend.map_buffer(id)?;
+                    self.buffers.truncate(MAX_BUFFERS - 1);
+                    self.buffers.insert(0, (id, buffer));
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// The region with the EDID, if the device has one.
+    ///
+    /// # Errors
+    /// What the transport failed with.
+    pub fn edid_region(&mut self) -> Result<Option<RegionSummary>, DisplayError> {
+        let count = self.backend.device()?.num_regions.min(MAX_REGIONS);
+        for index in pci_region::COUNT..count {
+            let region = self.backend.region(index)?;
+            if region.caps.contains(&RegionCap::GFX_EDID) {
+                return Ok(Some(region));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The EDID, as a guest sees it: `None` when the device has no EDID region, empty while the link is not up.
+    ///
+    /// # Errors
+    /// What the transport failed with, or [`DisplayError::EdidRegion`] when its registers contradict the region.
+    pub fn edid(&mut self) -> Result<Option<Vec<u8>>, DisplayError> {
+        let Some(region) = self.edid_region()? else {
+            return Ok(None);
+        };
+        let mut registers = [0; size_of::<EdidRegisters>()];
+        self.backend.read(region.index, 0, &mut registers)?;
+        let malformed = || DisplayError::EdidRegion { region: region.index };
+        let registers = EdidRegisters::read_from_bytes(&registers).map_err(|_| malformed())?;
+        if LinkState::from_raw(registers.link_state) != Some(LinkState::Up) {
+            return Ok(Some(Vec::new()));
+        }
+        let end = u64::from(registers.edid_offset) + u64::from(registers.edid_size);
+        if registers.edid_size > registers.edid_max_size
+            || registers.edid_size > MAX_EDID
+            || end > region.size
+        {
+            return Err(malformed());
+        }
+        let mut blob = vec![0; registers.edid_size as usize];
+        self.backend.read(region.index, u64::from(registers.edid_offset), &mut blob)?;
+        Ok(Some(blob))
+    }
+}

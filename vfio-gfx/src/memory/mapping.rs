@@ -1,0 +1,178 @@
+//! The reading side: bytes of a descriptor that somebody else owns.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use rustix::fs::{SealFlags, SeekFrom, fcntl_get_seals, seek};
+use rustix::mm::{MapFlags, ProtFlags};
+use thiserror::Error;
+use vm_memory::mmap::MmapRegionError;
+use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
+
+use super::{BufferKind, page_align};
+
+/// Why bytes cannot be reached.
+#[derive(Debug, Error)]
+pub enum MappingError {
+    /// The descriptor is shorter than its owner says.
+    #[error("descriptor holds {found} bytes, {expected} were announced")]
+    TooShort {
+        /// Bytes announced.
+        expected: u64,
+        /// Bytes there.
+        found: u64,
+    },
+    /// Nothing to map, or more than an address space holds.
+    #[error("cannot map {0} bytes")]
+    Size(u64),
+    /// mmap refused. A dma-buf whose exporter has no CPU mapping (the kernel's mbochs, for one) ends here.
+    #[error("the descriptor cannot be mapped for reading: {0}")]
+    Map(#[source] MmapRegionError),
+    /// pread, lseek or fcntl failed.
+    #[error("cannot read the descriptor")]
+    Io(#[from] io::Error),
+    /// An access outside the announced size.
+    #[error("read of {len} bytes at {offset:#x} leaves the {size:#x} bytes mapped")]
+    OutOfBounds {
+        /// Bytes from the start.
+        offset: u64,
+        /// Bytes.
+        len: usize,
+        /// Bytes mapped.
+        size: u64,
+    },
+}
+
+#[derive(Debug)]
+enum Access {
+    Mapped(MmapRegion),
+    /// The owner could cut it short under a mapping, so it is read call by call.
+    Pread(File),
+}
+
+/// The first `size` bytes of a descriptor, read-only. Reading copies; the owner may write at any time.
+#[derive(Debug)]
+pub struct Mapping {
+    access: Access,
+    size: u64,
+}
+
+impl Mapping {
+    /// Takes a descriptor of which `size` bytes are of interest. A memfd is mapped only if it is sealed against
+    /// shrinking, and read with `pread(2)` otherwise; what claims to be a dma-buf is mapped (its pages are pinned).
+    ///
+    /// # Errors
+    /// [`MappingError`] when the descriptor is shorter than `size`, or cannot be mapped.
+    pub fn new(fd: OwnedFd, kind: BufferKind, size: u64) -> Result<Self, MappingError> {
+        let file = File::from(fd);
+        let found = seek(&file, SeekFrom::End(0)).map_err(io::Error::from)?;
+        if found < size {
+            return Err(MappingError::TooShort { expected: size, found });
+        }
+        let pages = page_align(size).ok_or(MappingError::Size(size))?.min(page_align(found).unwrap_or(found));
+        let len = usize::try_from(pages).map_err(|_| MappingError::Size(size))?;
+        if len == 0 || isize::try_from(len).is_err() {
+            return Err(MappingError::Size(size));
+        }
+        let sealed = fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
+        if kind == BufferKind::Memfd && !sealed {
+            return Ok(Self { access: Access::Pread(file), size });
+        }
+        if kind == BufferKind::Dmabuf && !is_dmabuf(&file) {
+            // Whatever it is, it is not pinned memory: take no chances with it.
+            return Ok(Self { access: Access::Pread(file), size });
+        }
+        // A dma-buf's own length limits its mapping; a memfd may end within the last page.
+        let len = if kind == BufferKind::Dmabuf { usize::try_from(size).unwrap_or(len) } else { len };
+        let flags = MapFlags::SHARED.bits().cast_signed();
+        let prot = ProtFlags::READ.bits().cast_signed();
+        MmapRegion::build(Some(FileOffset::from_arc(Arc::new(file), 0)), len, prot, flags)
+            .map(|map| Self { access: Access::Mapped(map), size })
+            .map_err(MappingError::Map)
+    }
+
+    /// Bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether reading needs no system call.
+    #[must_use]
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.access, Access::Mapped(_))
+    }
+
+    /// Copies bytes out.
+    ///
+    /// # Errors
+    /// [`MappingError::OutOfBounds`], or [`MappingError::Io`] when the owner cut the file short.
+    pub fn read(&self, offset: u64, data: &mut [u8]) -> Result<(), MappingError> {
+        let out_of_bounds = |len| MappingError::OutOfBounds { offset, len, size: self.size };
+        let end = u64::try_from(data.len()).ok().and_then(|len| offset.checked_add(len));
+        if end.is_none_or(|end| end > self.size) {
+            return Err(out_of_bounds(data.len()));
+        }
+        match &self.access {
+            Access::Mapped(map) => {
+                let len = data.len();
+                let start = usize::try_from(offset).map_err(|_| out_of_bounds(len))?;
+                map.as_volatile_slice().read_slice(data, start).map_err(|_| out_of_bounds(len))
+            }
+            Access::Pread(file) => Ok(file.read_exact_at(data, offset)?),
+        }
+    }
+}
+
+/// Whether a descriptor is a dma-buf. The kernel names them in fdinfo (`exp_name:`, dma-buf.c `dma_buf_show_fdinfo`);
+/// no other kind of file has that line.
+fn is_dmabuf(file: &File) -> bool {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
+    std::fs::read_to_string(path).is_ok_and(|info| info.lines().any(|l| l.starts_with("exp_name:")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Vram;
+
+    #[test]
+    fn sealed_memory_is_mapped_and_live() {
+        let vram = Vram::new("test", 8192).unwrap();
+        let map = Mapping::new(vram.reopen_read_only().unwrap(), BufferKind::Memfd, 8192).unwrap();
+        assert!(map.is_mapped());
+        vram.write(5000, b"late").unwrap();
+        let mut back = [0; 4];
+        map.read(5000, &mut back).unwrap();
+        assert_eq!(&back, b"late");
+        assert!(map.read(8190, &mut back).is_err());
+        assert!(map.read(u64::MAX, &mut back).is_err());
+    }
+
+    #[test]
+    fn memory_that_can_shrink_is_an_error_and_not_a_crash() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(8192).unwrap();
+        for kind in [BufferKind::Memfd, BufferKind::Dmabuf] {
+            file.set_len(8192).unwrap();
+            let map = Mapping::new(file.try_clone().unwrap().into(), kind, 8192).unwrap();
+            assert!(!map.is_mapped());
+            map.read(4096, &mut [0; 16]).unwrap();
+            file.set_len(0).unwrap();
+            assert!(matches!(map.read(4096, &mut [0; 16]), Err(MappingError::Io(_))));
+        }
+    }
+
+    #[test]
+    fn announced_and_real_size_are_compared() {
+        let vram = Vram::new("test", 4096).unwrap();
+        let announce = |size| Mapping::new(vram.reopen_read_only().unwrap(), BufferKind::Memfd, size);
+        assert!(matches!(announce(4097), Err(MappingError::TooShort { found: 4096, .. })));
+        assert!(announce(u64::MAX).is_err());
+        assert!(announce(0).is_err());
+    }
+}

@@ -1,0 +1,32 @@
+//! Memory that somebody else can write.
+//!
+//! VRAM is written by a guest while a console reads it; a buffer that a device hands out may shrink or vanish. Such
+//! memory is never a `&[u8]`. Two rules hold everywhere:
+//!
+//! 1. Bytes are *copied* out (or in) through `vm-memory`'s volatile slices, and judged after copying, never before.
+//! 2. Only memory that cannot be cut short is mapped: a memfd sealed against shrinking, or a dma-buf. Anything else
+//!    is read with `pread(2)`, where a file that shrank is an error and not a `SIGBUS`.
+//!
+//! * [`Vram`]: a device's video memory, in a sealed memfd.
+//! * [`SharedBuffer`]: what a device exports of it: a dma-buf through `/dev/udmabuf` where the host has it, else the
+//!   memfd itself, and the caller can tell which.
+//! * [`Mapping`]: the reading side.
+
+mod export;
+mod mapping;
+mod udmabuf;
+mod vram;
+
+pub use export::{BufferKind, SharedBuffer};
+pub use mapping::{Mapping, MappingError};
+pub use udmabuf::{Udmabuf, UdmabufError};
+pub use vram::{Vram, VramError};
+
+/// Bytes in a page on every machine this project runs on; memfds, udmabuf ranges and VFIO mappings are multiples.
+pub const PAGE_SIZE: u64 = 4096;
+
+/// `value` rounded up to a page; `None` on overflow.
+#[must_use]
+pub fn page_align(value: u64) -> Option<u64> {
+    value.checked_next_multiple_of(PAGE_SIZE)
+}

@@ -1,0 +1,231 @@
+//! Video memory: a sealed memfd that this process, the VMM and the guest map.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use memfd::{FileSeal, MemfdOptions};
+use rustix::fs::{Mode, OFlags};
+use thiserror::Error;
+use vm_memory::mmap::MmapRegionError;
+use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
+
+use super::PAGE_SIZE;
+
+/// Why video memory could not be made or reached.
+#[derive(Debug, Error)]
+pub enum VramError {
+    /// Not a positive number of pages that can be mapped.
+    #[error("video memory of {0} bytes: must be a positive multiple of {PAGE_SIZE}")]
+    Size(u64),
+    /// memfd_create or its sealing failed.
+    #[error("cannot create a sealed memfd of {size} bytes")]
+    Memfd {
+        /// Bytes.
+        size: u64,
+        /// What the system said.
+        #[source]
+        source: memfd::Error,
+    },
+    /// ftruncate failed.
+    #[error("cannot size a memfd to {size} bytes")]
+    Resize {
+        /// Bytes.
+        size: u64,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// mmap failed.
+    #[error("cannot map {size} bytes of video memory")]
+    Map {
+        /// Bytes.
+        size: u64,
+        /// What vm-memory said.
+        #[source]
+        source: MmapRegionError,
+    },
+    /// An access outside the memory.
+    #[error("access to {len} bytes at {offset:#x} leaves the {size:#x} bytes of video memory")]
+    OutOfBounds {
+        /// Bytes from the start.
+        offset: u64,
+        /// Bytes.
+        len: usize,
+        /// Bytes of memory.
+        size: u64,
+    },
+}
+
+/// A device's video memory.
+///
+/// Backed by a memfd that is sealed against shrinking (whoever maps it keeps valid memory), growing and further
+/// seals (a client with the descriptor cannot seal it against our writes). Pages exist only once touched. All
+/// access copies; the guest may write at any time.
+#[derive(Debug)]
+pub struct Vram {
+    file: Arc<File>,
+    map: MmapRegion,
+    size: u64,
+}
+
+impl Vram {
+    /// Makes `size` bytes of zeroed video memory. `name` shows in `/proc/PID/maps`.
+    ///
+    /// # Errors
+    /// [`VramError`] when the size is no positive multiple of a page or the system refuses.
+    pub fn new(name: &str, size: u64) -> Result<Self, VramError> {
+        let len = usize::try_from(size).map_err(|_| VramError::Size(size))?;
+        if size == 0 || !size.is_multiple_of(PAGE_SIZE) || isize::try_from(size).is_err() {
+            return Err(VramError::Size(size));
+        }
+        let memfd = MemfdOptions::new()
+            .allow_sealing(true)
+            .close_on_exec(true)
+            .create(name)
+            .map_err(|source| VramError::Memfd { size, source })?;
+        memfd.as_file().set_len(size).map_err(|source| VramError::Resize { size, source })?;
+        // udmabuf wants SHRINK and refuses WRITE; SEAL comes last, it ends the list.
+        for seal in [FileSeal::SealShrink, FileSeal::SealGrow, FileSeal::SealSeal] {
+            memfd.add_seal(seal).map_err(|source| VramError::Memfd { size, source })?;
+        }
+        let file = Arc::new(memfd.into_file());
+        let map = MmapRegion::from_file(FileOffset::from_arc(Arc::clone(&file), 0), len)
+            .map_err(|source| VramError::Map { size, source })?;
+        Ok(Self { file, map, size })
+    }
+
+    /// Bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The memfd, writable: for the VMM that maps it into its guest.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// A new read-only descriptor of the same memory: for consoles, which have nothing to write. A fresh open file
+    /// description (through `/proc/self/fd`), so that it cannot be upgraded.
+    ///
+    /// # Errors
+    /// What `open(2)` says; `ENOENT` where `/proc` is not mounted.
+    pub fn reopen_read_only(&self) -> io::Result<OwnedFd> {
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+    }
+
+    fn check(&self, offset: u64, len: usize) -> Result<usize, VramError> {
+        let out_of_bounds = || VramError::OutOfBounds { offset, len, size: self.size };
+        let end = u64::try_from(len).ok().and_then(|len| offset.checked_add(len));
+        if end.is_none_or(|end| end > self.size) {
+            return Err(out_of_bounds());
+        }
+        usize::try_from(offset).map_err(|_| out_of_bounds())
+    }
+
+    /// Copies bytes out.
+    ///
+    /// # Errors
+    /// [`VramError::OutOfBounds`]; nothing is copied then.
+    pub fn read(&self, offset: u64, data: &mut [u8]) -> Result<(), VramError> {
+        let start = self.check(offset, data.len())?;
+        self.map.as_volatile_slice().read_slice(data, start).map_err(|_| VramError::OutOfBounds {
+            offset,
+            len: data.len(),
+            size: self.size,
+        })
+    }
+
+    /// Copies bytes in.
+    ///
+    /// # Errors
+    /// [`VramError::OutOfBounds`]; nothing is copied then.
+    pub fn write(&self, offset: u64, data: &[u8]) -> Result<(), VramError> {
+        let start = self.check(offset, data.len())?;
+        self.map.as_volatile_slice().write_slice(data, start).map_err(|_| VramError::OutOfBounds {
+            offset,
+            len: data.len(),
+            size: self.size,
+        })
+    }
+
+    /// Sets `len` bytes from `offset` to `value`, stopping at the end of the memory.
+    pub fn fill(&self, offset: u64, len: u64, value: u8) {
+        let chunk = [value; 4096];
+        let end = offset.saturating_add(len).min(self.size);
+        let mut at = offset;
+        while at < end {
+            let part = usize::try_from(end - at).unwrap_or(chunk.len()).min(chunk.len());
+            if self.write(at, &chunk[..part]).is_err() {
+                return;
+            }
+            at += part as u64;
+        }
+    }
+}
+
+impl AsFd for Vram {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::SealFlags;
+
+    #[test]
+    fn bytes_come_back_through_every_descriptor() {
+        let vram = Vram::new("test", 1 << 20).unwrap();
+        vram.write(4095, b"across").unwrap();
+        let mut back = [0; 6];
+        vram.read(4095, &mut back).unwrap();
+        assert_eq!(&back, b"across");
+        let read_only = vram.reopen_read_only().unwrap();
+        assert_eq!(rustix::io::pread(&read_only, &mut back, 4095).unwrap(), 6);
+        assert_eq!(&back, b"across");
+        assert!(rustix::io::pwrite(&read_only, b"x", 0).is_err());
+    }
+
+    #[test]
+    fn access_outside_is_an_error() {
+        let vram = Vram::new("test", 4096).unwrap();
+        assert!(vram.read(4096, &mut [0]).is_err());
+        assert!(vram.read(4095, &mut [0; 2]).is_err());
+        assert!(vram.write(u64::MAX, &[0]).is_err());
+        assert!(vram.read(4096, &mut []).is_ok(), "nothing at the end is inside");
+    }
+
+    #[test]
+    fn nobody_can_shrink_or_seal_it() {
+        let vram = Vram::new("test", 8192).unwrap();
+        assert!(vram.file().set_len(4096).is_err());
+        assert!(rustix::fs::fcntl_add_seals(vram.file(), SealFlags::FUTURE_WRITE).is_err());
+        let seals = rustix::fs::fcntl_get_seals(vram.file()).unwrap();
+        assert!(seals.contains(SealFlags::SHRINK) && !seals.contains(SealFlags::WRITE));
+    }
+
+    #[test]
+    fn sizes_are_whole_pages() {
+        for size in [0, 1, 4095, u64::MAX, u64::MAX - 4095] {
+            assert!(Vram::new("test", size).is_err(), "{size}");
+        }
+    }
+
+    #[test]
+    fn fill_stops_at_the_end() {
+        let vram = Vram::new("test", 8192).unwrap();
+        vram.fill(8000, u64::MAX, 7);
+        let mut back = [0; 192];
+        vram.read(8000, &mut back).unwrap();
+        assert_eq!(back, [7; 192]);
+        let mut before = [1];
+        vram.read(7999, &mut before).unwrap();
+        assert_eq!(before, [0]);
+    }
+}

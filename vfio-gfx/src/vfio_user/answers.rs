@@ -1,0 +1,209 @@
+//! What a device answers to each command.
+//!
+//! The info, interrupt and plane commands carry the ioctls' own structs and go through the same [`Device::ioctl`] or
+//! typed methods that serve every other transport.
+//!
+//! [`Device::ioctl`]: crate::device::Device::ioctl
+
+use std::os::fd::OwnedFd;
+
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::extension::{BufferReply, BufferRequest, PlaneReply, kind_to_raw};
+use super::session::{Agreed, Outbox, Session};
+use super::{DmaMap, DmaUnmap, MAX_DATA_XFER, RegionAccess, Role};
+use crate::abi::{
+    DEVICE_INFO_MIN, DeviceIoctl, Errno, PlaneInfo, PlaneRequest, REGION_INFO_MIN, RegionFlags, RegionInfo,
+    pci_region,
+};
+use crate::device::{Backing, CONFIG_SIZE};
+use crate::plane::Plane;
+
+/// What PCI Express calls extended configuration space ends here. A VMM that probes for it must read ones, not an error.
+const EXTENDED_CONFIG_SIZE: u64 = 4096;
+
+/// The largest reply to an info command: no device of this crate has capabilities near this.
+const MAX_INFO: usize = 4096;
+
+fn parse<T: FromBytes>(payload: &[u8]) -> Result<(T, &[u8]), Errno> {
+    T::read_from_prefix(payload).map_err(|_| Errno::EINVAL)
+}
+
+impl Session {
+    /// Runs an info ioctl on a copy of the payload that is as large as its argsz says, and returns what it filled.
+    fn info_ioctl(&self, ioctl: DeviceIoctl, payload: &[u8], fixed: u32) -> Result<Vec<u8>, Errno> {
+        let fixed = fixed as usize;
+        if payload.len() < fixed {
+            return Err(Errno::EINVAL);
+        }
+        let (argsz, _): (u32, _) = parse(payload)?;
+        let len = usize::try_from(argsz).unwrap_or(MAX_INFO).clamp(fixed, MAX_INFO);
+        let mut arg = vec![0; len];
+        let known = payload.len().min(len);
+        arg[..known].copy_from_slice(&payload[..known]);
+        self.device.lock().ioctl(ioctl.raw(), &mut arg, Vec::new())?;
+        Ok(arg)
+    }
+
+    pub(super) fn get_info(&self, payload: &[u8], out: &mut Outbox) -> Result<(), Errno> {
+        let info = self.info_ioctl(DeviceIoctl::GetInfo, payload, DEVICE_INFO_MIN)?;
+        out.bytes.extend_from_slice(&info[..DEVICE_INFO_MIN as usize]);
+        Ok(())
+    }
+
+    pub(super) fn get_irq_info(&self, payload: &[u8], out: &mut Outbox) -> Result<(), Errno> {
+        let info = self.info_ioctl(DeviceIoctl::GetIrqInfo, payload, 16)?;
+        out.bytes.extend_from_slice(&info[..16]);
+        Ok(())
+    }
+
+    /// As the ioctl, but `offset` is where the region starts in the descriptor beside the reply, and a console gets a
+    /// descriptor it cannot write.
+    pub(super) fn get_region_info(
+        &self,
+        agreed: Agreed,
+        payload: &[u8],
+        out: &mut Outbox,
+    ) -> Result<(), Errno> {
+        let mut reply = self.info_ioctl(DeviceIoctl::GetRegionInfo, payload, REGION_INFO_MIN)?;
+        let (mut info, _): (RegionInfo, _) = parse(&reply)?;
+        info.offset = 0;
+        let device = self.device.lock();
+        let backing = device.regions().get(info.index).map(|region| region.backing);
+        if agreed.role == Role::Console && backing != Some(Backing::Edid) {
+            info.flags &= !RegionFlags::WRITE.bits();
+        }
+        if backing == Some(Backing::Vram) {
+            let vram = device.vram();
+            let fd: std::io::Result<OwnedFd> = match agreed.role {
+                Role::Vmm => vram.file().try_clone().map(OwnedFd::from),
+                Role::Console => vram.reopen_read_only(),
+            };
+            out.fds.push(fd.map_err(|error| Errno::from(&error))?);
+        }
+        let fixed = info.as_bytes();
+        reply[..fixed.len()].copy_from_slice(fixed);
+        // Without capabilities nothing follows the struct, whatever room the caller has for them.
+        let len = if info.cap_offset == 0 { fixed.len() } else { reply.len() };
+        out.bytes.extend_from_slice(&reply[..len]);
+        Ok(())
+    }
+
+    pub(super) fn region_read(&self, agreed: Agreed, payload: &[u8], out: &mut Outbox) -> Result<(), Errno> {
+        let (access, _): (RegionAccess, _) = parse(payload)?;
+        let RegionAccess { offset, region, count } = access;
+        let len = usize::try_from(count).ok().filter(|len| *len <= MAX_DATA_XFER).ok_or(Errno::EINVAL)?;
+        out.bytes.extend_from_slice(access.as_bytes());
+        let start = out.bytes.len();
+        let mut device = self.device.lock();
+        if agreed.role == Role::Vmm && is_extended_config(region, offset, len) {
+            out.bytes.resize(start + len, 0xff);
+            return Ok(());
+        }
+        // The region is checked before memory follows the count.
+        let found = device.regions().get(region).ok_or(Errno::EINVAL)?;
+        if !found.contains(offset, len) {
+            return Err(Errno::EINVAL);
+        }
+        if agreed.role == Role::Console && found.backing == Backing::Trapped {
+            // Reading a register may change it.
+            return Err(Errno::EPERM);
+        }
+        out.bytes.resize(start + len, 0);
+        let data = &mut out.bytes[start..];
+        match agreed.role {
+            Role::Vmm => device.guest_read(region, offset, data),
+            Role::Console => device.read(region, offset, data),
+        }
+        .map_err(Errno::from)
+    }
+
+    pub(super) fn region_write(&self, agreed: Agreed, payload: &[u8], out: &mut Outbox) -> Result<(), Errno> {
+        let (access, data): (RegionAccess, _) = parse(payload)?;
+        let RegionAccess { offset, region, count } = access;
+        if usize::try_from(count).ok() != Some(data.len()) {
+            return Err(Errno::EINVAL);
+        }
+        let mut device = self.device.lock();
+        if agreed.role == Role::Console {
+            let backing = device.regions().get(region).map(|region| region.backing);
+            if backing != Some(Backing::Edid) {
+                return Err(Errno::EPERM);
+            }
+        }
+        if !is_extended_config(region, offset, data.len()) {
+            device.guest_write(region, offset, data)?;
+        }
+        out.bytes.extend_from_slice(access.as_bytes());
+        Ok(())
+    }
+
+    pub(super) fn set_irqs(&self, payload: &[u8], fds: Vec<OwnedFd>) -> Result<(), Errno> {
+        let mut arg = payload.to_vec();
+        self.device.lock().ioctl(DeviceIoctl::SetIrqs.raw(), &mut arg, fds)?;
+        Ok(())
+    }
+
+    pub(super) fn dma_map(&mut self, payload: &[u8], fds: &[OwnedFd]) -> Result<(), Errno> {
+        let (map, _): (DmaMap, _) = parse(payload)?;
+        if (map.argsz as usize) < size_of::<DmaMap>() || fds.len() > 1 {
+            return Err(Errno::EINVAL);
+        }
+        Ok(self.dma.map(&map)?)
+    }
+
+    pub(super) fn dma_unmap(&mut self, payload: &[u8], out: &mut Outbox) -> Result<(), Errno> {
+        let (mut unmap, _): (DmaUnmap, _) = parse(payload)?;
+        if (unmap.argsz as usize) < size_of::<DmaUnmap>() {
+            return Err(Errno::EINVAL);
+        }
+        unmap.size = self.dma.unmap(&unmap)?;
+        out.bytes.extend_from_slice(unmap.as_bytes());
+        Ok(())
+    }
+
+    pub(super) fn query_gfx_plane(&self, payload: &[u8], out: &mut Outbox) -> Result<(), Errno> {
+        let (mut info, _): (PlaneInfo, _) = parse(payload)?;
+        let request = PlaneRequest::parse(&info)?;
+        let plane = self.device.lock().request(request)?;
+        if let PlaneRequest::Query(..) = request {
+            match &plane {
+                Some(plane) => plane.to_raw(&mut info),
+                None => Plane::off_to_raw(&mut info),
+            }
+        }
+        let offset = plane.map_or(0, |plane| plane.source.offset());
+        out.bytes.extend_from_slice(PlaneReply { info, offset }.as_bytes());
+        Ok(())
+    }
+
+    pub(super) fn get_gfx_dmabuf(
+        &self,
+        agreed: Agreed,
+        payload: &[u8],
+        out: &mut Outbox,
+    ) -> Result<(), Errno> {
+        let (BufferRequest { dmabuf_id, reserved }, _) = parse(payload)?;
+        if reserved != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let buffer = self.device.lock().buffer(dmabuf_id, agreed.role == Role::Console)?;
+        let reply = BufferReply {
+            dmabuf_id,
+            kind: kind_to_raw(buffer.kind),
+            offset: buffer.offset,
+            size: buffer.size,
+        };
+        out.bytes.extend_from_slice(reply.as_bytes());
+        out.fds.push(buffer.fd);
+        Ok(())
+    }
+}
+
+/// Whether an access lies in the configuration space that a conventional device does not have.
+fn is_extended_config(region: u32, offset: u64, len: usize) -> bool {
+    let end = u64::try_from(len).ok().and_then(|len| offset.checked_add(len));
+    region == pci_region::CONFIG
+        && offset >= CONFIG_SIZE
+        && end.is_some_and(|end| end <= EXTENDED_CONFIG_SIZE)
+}
