@@ -53,6 +53,10 @@ fn usage(program: &str, error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         return if error.print().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        eprintln!("{program}: no command given (see {program} --help)");
+        return ExitCode::from(2);
+    }
     let text = error.to_string();
     // clap lists what is missing on the lines that follow, indented.
     let mut lines = text.lines();

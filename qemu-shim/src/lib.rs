@@ -1,12 +1,18 @@
 //! qemu-shim: a console for VFIO displays. What a guest shows, as a picture, a file or a checksum.
 //!
 //! Data flows one way: a plane's bytes are [converted](convert) row by row into a [`Frame`], and everything after that
-//! ([`image`], [`crc`]) knows only frames. [`demo`] is a guest to look at when there is none.
+//! ([`image`], [`crc`]) knows only frames. A [`Console`] does the first half for one device; [`commands`] are the
+//! program. [`demo`] is a guest to look at when there is none.
 
+pub mod commands;
+pub mod console;
 pub mod convert;
 pub mod crc;
 pub mod demo;
 pub mod frame;
 pub mod image;
+pub mod target;
 
+pub use console::{Console, ConsoleError, Refresh};
 pub use frame::Frame;
+pub use target::Target;

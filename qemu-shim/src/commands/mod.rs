@@ -1,0 +1,45 @@
+//! The program's commands, one per file.
+
+mod crc;
+mod demo;
+mod info;
+mod screendump;
+
+use std::error::Error;
+
+use clap::{Parser, Subcommand};
+
+/// A console for VFIO display devices.
+///
+/// DEVICE is sample:TYPE (a fresh sample device in this process) or vfio-user:PATH (one behind a socket).
+#[derive(Debug, Parser)]
+#[command(name = "qemu-shim", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The whole path on this machine: a device, a guest that draws, a console that looks.
+    Demo(demo::Demo),
+    /// What a device is and shows: regions, interrupts, planes, EDID.
+    Info(info::Info),
+    /// Saves what a device shows as PNG or PPM.
+    Screendump(screendump::Screendump),
+    /// Checksums of what a device shows, one line per distinct frame.
+    Crc(crc::Crc),
+}
+
+/// Runs a command line.
+///
+/// # Errors
+/// What the command failed with; the program prints it as one line.
+pub fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
+    match cli.command {
+        Command::Demo(command) => command.run(),
+        Command::Info(command) => command.run(),
+        Command::Screendump(command) => command.run(),
+        Command::Crc(command) => command.run(),
+    }
+}

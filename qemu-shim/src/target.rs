@@ -1,0 +1,115 @@
+//! `DEVICE` on the command lines: which device, and how to reach it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use mdev_sample::{CreateError, DeviceType, UnknownType};
+use thiserror::Error;
+use vfio_gfx::device::SharedDevice;
+use vfio_gfx::display::{Backend, Display, DisplayError, Local, Remote};
+use vfio_gfx::vfio_user::ClientError;
+
+/// A device named on a command line.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// `sample:TYPE`: a fresh device in this process.
+    Sample(DeviceType),
+    /// `vfio-user:PATH`: one behind a socket.
+    VfioUser(PathBuf),
+}
+
+/// Why a word names no device.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TargetError {
+    /// None of the forms.
+    #[error("{0:?} names no device: use sample:TYPE or vfio-user:PATH")]
+    Form(String),
+    /// A kernel device, which this version cannot read.
+    #[error(
+        "{0:?}: reading kernel devices is not supported by this version; use sample:TYPE or vfio-user:PATH"
+    )]
+    Kernel(String),
+    /// No such type.
+    #[error(transparent)]
+    Type(#[from] UnknownType),
+}
+
+/// Why a device cannot be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// It cannot be made.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// It cannot be reached.
+    #[error(transparent)]
+    Connect(#[from] ClientError),
+    /// It is no display.
+    #[error("{target}")]
+    Display {
+        /// Which device.
+        target: Target,
+        /// What is wrong.
+        #[source]
+        source: DisplayError,
+    },
+}
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(word: &str) -> Result<Self, TargetError> {
+        let form = || TargetError::Form(word.to_owned());
+        match word.split_once(':') {
+            Some(("sample", name)) => Ok(Self::Sample(DeviceType::find(name)?)),
+            Some(("vfio-user", path)) if !path.is_empty() => Ok(Self::VfioUser(path.into())),
+            Some(("vfio", path)) if !path.is_empty() => Err(TargetError::Kernel(word.to_owned())),
+            _ => Err(form()),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sample(device_type) => write!(f, "sample:{}", device_type.name()),
+            Self::VfioUser(path) => write!(f, "vfio-user:{}", path.display()),
+        }
+    }
+}
+
+impl Target {
+    /// Opens the device and probes what it offers.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(&self) -> Result<Display, OpenError> {
+        let backend: Box<dyn Backend> = match self {
+            Self::Sample(device_type) => Box::new(Local::new(SharedDevice::new(device_type.create(None)?))),
+            Self::VfioUser(path) => Box::new(Remote::connect(path)?),
+        };
+        Display::open(backend).map_err(|source| OpenError::Display { target: self.clone(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_name_devices() {
+        for word in ["sample:mdpy-vga", "vfio-user:/run/a:b.sock"] {
+            assert_eq!(word.parse::<Target>().unwrap().to_string(), word);
+        }
+        for word in ["", "mdpy-vga", "sample:", "sample:vga", "vfio-user:", "vfio:", "tcp:1.2.3.4"] {
+            assert!(word.parse::<Target>().is_err(), "{word}");
+        }
+        assert!(matches!("vfio:/sys/x".parse::<Target>(), Err(TargetError::Kernel(_))));
+    }
+
+    #[test]
+    fn a_socket_that_is_not_there_is_named() {
+        let error = "vfio-user:/nonexistent/s.sock".parse::<Target>().unwrap().open().unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/s.sock"), "{error}");
+    }
+}
