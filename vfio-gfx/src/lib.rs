@@ -1,4 +1,23 @@
-//! vfio-gfx: the VFIO display ABI in userspace.
+//! VFIO's display interface in userspace: write a mediated display device, or read one.
+//!
+//! Linux hands a vGPU's screen to a VMM through one ioctl, `VFIO_DEVICE_QUERY_GFX_PLANE`: the device says which plane it
+//! scans out, as a mappable region or as a dma-buf. This crate is both ends of it.
+//!
+//! | module | for |
+//! |---|---|
+//! | [`abi`] | the uapi byte for byte |
+//! | [`format`](mod@format), [`plane`] | pixel formats; what a plane is |
+//! | [`edid`] | what a display tells a guest about itself |
+//! | [`device`] | writing a device |
+//! | [`memory`] | memory that somebody else can write |
+//! | [`display`] | reading a device |
+//! | [`vfio_user`] | both over a socket |
+//!
+//! A device is a [`device::Model`] (registers in, planes out) in a [`device::Device`], which answers everything else; a
+//! [`vfio_user::Server`] offers it to a VMM and to consoles. A console opens a [`display::Display`] and reads its planes.
+//!
+//! *Core* modules (abi, format, plane, edid, the vfio-user codec, configuration space, the EDID region) do no I/O, have no
+//! `unsafe`, and give a value or a typed error for every input. The rest is a thin shell around system calls.
 
 pub mod abi;
 pub mod device;
