@@ -6,12 +6,13 @@
 //! * [`mdpy`]: a fixed framebuffer. Linux's `mdpy-fb` drives it.
 //! * [`mbochs`]: a Bochs display ([`dispi`]). Linux's `bochs-drm`, SeaBIOS and OVMF drive it.
 //!
-//! [`TYPES`] lists them; [`DeviceType::create`] makes one.
+//! [`TYPES`] lists them; [`DeviceType::create`] makes one. [`replay`] holds them against recordings of the originals.
 
 pub mod cli;
 pub mod dispi;
 pub mod mbochs;
 pub mod mdpy;
+pub mod replay;
 mod types;
 
 pub use types::{CreateError, DeviceType, TYPES, UnknownType};

@@ -1,11 +1,13 @@
 //! `mdev-sample`: lists and serves sample vGPUs.
 
 use std::error::Error;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufReader, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use mdev_sample::replay::{self, Tally};
 use mdev_sample::{DeviceType, TYPES, UnknownType, cli};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -31,6 +33,18 @@ enum Command {
     },
     /// Serves one device on a Unix socket until SIGINT or SIGTERM.
     Serve(Serve),
+    /// Makes recorded calls to our devices and compares the answers with the kernel's.
+    Replay(Replay),
+}
+
+#[derive(Args)]
+struct Replay {
+    /// Replay on a device of this type, instead of the one that each recording names.
+    #[arg(long = "type", value_name = "TYPE", value_parser = parse_type)]
+    device_type: Option<DeviceType>,
+    /// Recordings, one JSON object per line.
+    #[arg(required = true, value_name = "FILE.jsonl")]
+    files: Vec<PathBuf>,
 }
 
 #[derive(Args)]
@@ -67,6 +81,7 @@ fn main() -> ExitCode {
     cli::run("mdev-sample", |cli: Cli| match cli.command {
         Command::Types { json } => types(json),
         Command::Serve(args) => serve(&args),
+        Command::Replay(args) => replay(&args),
     })
 }
 
@@ -102,4 +117,39 @@ fn serve(args: &Serve) -> Result<(), Box<dyn Error>> {
     println!("mdev-sample: {} {uuid} ready on {}", args.device_type.name(), args.socket.display());
     let until = if args.once { Until::VmmGone } else { Until::Stopped };
     Ok(server.run(until)?)
+}
+
+fn replay(args: &Replay) -> Result<(), Box<dyn Error>> {
+    let mut out = io::stdout().lock();
+    let mut total = Tally::default();
+    for path in &args.files {
+        let named = |error: &dyn Error| format!("{}: {}", path.display(), cli::Chain(error));
+        let file = File::open(path).map_err(|error| named(&error))?;
+        let tally = replay::replay(BufReader::new(file), args.device_type, |mismatch| {
+            let record = &mismatch.record;
+            writeln!(out, "{}: record {} ({}): {}", path.display(), record.seq, record.op, mismatch.line)?;
+            for (field, kernel, ours) in &mismatch.fields {
+                writeln!(out, "  {field}: kernel {kernel:?}, ours {ours:?}")?;
+            }
+            Ok(())
+        })
+        .map_err(|error| named(&error))?;
+        writeln!(out, "{}: {}", path.display(), summary(&tally))?;
+        total.add(&tally);
+    }
+    for deviation in replay::DEVIATIONS {
+        if let Some(count) = total.deviations.get(deviation.id) {
+            writeln!(out, "deviation {}: {count} fields", deviation.id)?;
+        }
+    }
+    writeln!(out, "total: {}", summary(&total))?;
+    match total.mismatching {
+        0 => Ok(()),
+        count => Err(format!("{count} records do not match the kernel's answers").into()),
+    }
+}
+
+fn summary(tally: &Tally) -> String {
+    let Tally { records, same, deviating, mismatching, .. } = tally;
+    format!("{records} records, {same} same, {deviating} deviations, {mismatching} mismatches")
 }

@@ -11,7 +11,7 @@
 //!
 //! The kernel's mbochs has PCI revision 1, for which bochs-drm does not look at qext; ours has 2.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use vfio_gfx::abi::caps::RegionCap;
 use vfio_gfx::abi::{PlaneKind, pci_region};
@@ -63,14 +63,7 @@ impl std::fmt::Debug for Mbochs {
 impl Mbochs {
     /// A display with this much video memory, in bytes, and this largest mode in pixels (0 = no limit).
     #[must_use]
-    pub fn new(vram_size: u64, max: (u32, u32)) -> Self {
-        let start = Instant::now();
-        Self::with_clock(vram_size, max, Box::new(move || start.elapsed()))
-    }
-
-    /// The same with a clock of the caller's, for tests and replays.
-    #[must_use]
-    pub fn with_clock(vram_size: u64, max: (u32, u32), clock: Clock) -> Self {
+    pub fn new(vram_size: u64, max: (u32, u32), clock: Clock) -> Self {
         Self { dispi: Dispi::new(vram_size, max), blank: false, byte_order: ByteOrder::Little, clock }
     }
 

@@ -1,6 +1,7 @@
 //! The device types, as the kernel's sample drivers list them in sysfs.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::Serialize;
 use thiserror::Error;
@@ -10,7 +11,7 @@ use vfio_gfx::edid::{self, Config, Mode};
 use vfio_gfx::memory::{Vram, VramError};
 use vfio_gfx::plane::PlaneError;
 
-use crate::mbochs::Mbochs;
+use crate::mbochs::{Clock, Mbochs};
 use crate::mdpy::{DISPLAY_REGION, Mdpy};
 
 /// What a type is made of.
@@ -142,6 +143,15 @@ impl DeviceType {
     /// # Errors
     /// [`CreateError`], in practice when the system has no memory for it.
     pub fn create(&self, interfaces: Option<Interfaces>) -> Result<Device, CreateError> {
+        let start = Instant::now();
+        self.create_with_clock(interfaces, Box::new(move || start.elapsed()))
+    }
+
+    /// The same with a clock of the caller's, for tests and replays.
+    ///
+    /// # Errors
+    /// As [`DeviceType::create`].
+    pub fn create_with_clock(&self, interfaces: Option<Interfaces>, clock: Clock) -> Result<Device, CreateError> {
         let interfaces = interfaces.unwrap_or(self.default_interfaces());
         match self.make {
             Make::Mdpy { width, height } => {
@@ -178,7 +188,7 @@ impl DeviceType {
                     irqs: Vec::new(),
                     edid: Some(EdidRegion::new(edid.as_bytes(), max)),
                 };
-                Ok(Device::new(spec, vram, Box::new(Mbochs::new(size, max))))
+                Ok(Device::new(spec, vram, Box::new(Mbochs::new(size, max, clock))))
             }
         }
     }

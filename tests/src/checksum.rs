@@ -1,7 +1,9 @@
-//! The frame checksum of vkms, written here a second time so that the programs are not compared with themselves.
+//! The frame checksum of vkms, written here a second time so that the programs are not compared with
+//! themselves.
 //!
-//! vkms (Linux, drivers/gpu/drm/vkms/vkms_composer.c) runs `crc32_le`, seed 0 and without a final inversion, over each line of
-//! `{ u16 a, r, g, b }` in the CPU's byte order, channels widened by 257, alpha 0xffff for XRGB8888.
+//! vkms (Linux, drivers/gpu/drm/vkms/vkms_composer.c) runs `crc32_le`, seed 0 and without a final inversion,
+//! over each line of `{ u16 a, r, g, b }` in the CPU's byte order, channels widened by 257, alpha 0xffff for
+//! XRGB8888.
 
 /// Reflected polynomial of CRC-32 (Linux, lib/crc32).
 const POLYNOMIAL: u32 = 0xEDB8_8320;

@@ -1,8 +1,8 @@
 //! Writes the archive a Linux kernel unpacks as its first root: cpio in the "newc" format.
 //!
-//! The format is described in the kernel's Documentation/driver-api/early-userspace/buffer-format.rst: a header of the magic
-//! "070701" and thirteen 8-digit hex fields, the name with its NUL, padding to 4 bytes, the data, padding to 4 bytes; an entry
-//! named "TRAILER!!!" ends the archive.
+//! The format is described in the kernel's Documentation/driver-api/early-userspace/buffer-format.rst: a
+//! header of the magic "070701" and thirteen 8-digit hex fields, the name with its NUL, padding to 4 bytes,
+//! the data, padding to 4 bytes; an entry named "TRAILER!!!" ends the archive.
 
 /// File type bits of a directory with mode 0755, as in `st_mode`.
 const DIRECTORY: u32 = 0o040_755;
@@ -29,7 +29,8 @@ impl Archive {
         self
     }
 
-    /// Adds a file that everybody may run. Its parent must have been added before; `path` has no leading slash.
+    /// Adds a file that everybody may run. Its parent must have been added before; `path` has no leading
+    /// slash.
     pub fn file(&mut self, path: &str, data: &[u8]) -> &mut Self {
         self.entry(path, FILE, data);
         self
@@ -86,7 +87,8 @@ mod tests {
         let mut archive = Archive::new();
         archive.directory("d").file("d/f", b"hello");
         let bytes = archive.finish();
-        // Headers are 110 bytes; 110 + "d\0" = 112; 110 + "d/f\0" = 114 -> 116; 5 -> 8; 110 + "TRAILER!!!\0" = 121 -> 124.
+        // Headers are 110 bytes; 110 + "d\0" = 112; 110 + "d/f\0" = 114 -> 116; 5 -> 8; 110 + "TRAILER!!!\0"
+        // = 121 -> 124.
         assert_eq!(bytes.len(), 112 + 116 + 8 + 124);
         assert_eq!(&bytes[..6], b"070701");
         assert_eq!(&bytes[14..22], b"000041ed", "mode of the directory");

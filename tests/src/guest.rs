@@ -1,7 +1,7 @@
 //! A virtual machine with a stock Linux kernel whose only purpose is to drive one display.
 //!
-//! The guest is a kernel of the lab and a root file system made here: busybox, the modules of one driver, the picture to show, and
-//! `init.sh`, which speaks with the test over the serial line.
+//! The guest is a kernel of the lab and a root file system made here: busybox, the modules of one driver, the
+//! picture to show, and `init.sh`, which speaks with the test over the serial line.
 
 use std::{
     fs,

@@ -1,7 +1,8 @@
 #!/bin/busybox sh
-# The first and only program of a test guest. It loads /modules/*.ko in order, says on the serial line what it sees of the display
-# ("GUEST: ..." lines), then obeys commands from there, one a line.
-# Links name the program that /proc/self/exe says is running.
+# The first and only program of a test guest. It loads /modules/*.ko in order, says on the serial line what it
+# sees of the display ("GUEST: ..." lines), then obeys commands from there, one a line.
+
+# Links made by --install name what /proc/self/exe says is running.
 /bin/busybox mount -t proc proc /proc
 /bin/busybox --install -s /bin
 export PATH=/bin

@@ -10,8 +10,8 @@
 //! stamps/STEP                   one file per finished step; stamps/ready comes last
 //! ```
 //!
-//! Programs of the tree run through *its* dynamic loader with *its* libraries, and not through `chroot`: that needs no root, and
-//! sockets and files have the same names inside and outside.
+//! Programs of the tree run through *its* dynamic loader with *its* libraries, and not through `chroot`: that
+//! needs no root, and sockets and files have the same names inside and outside.
 
 use std::{
     ffi::OsString,
@@ -26,7 +26,8 @@ pub const LAB_DIR: &str = "VFIO_GFX_LAB";
 /// The stamp written when every step of provisioning is done.
 pub const READY_STAMP: &str = "ready";
 
-/// What [`READY_STAMP`] must hold. Raise it when the layout above changes: an older lab is then provisioned again.
+/// What [`READY_STAMP`] must hold. Raise it when the layout above changes: an older lab is then provisioned
+/// again.
 pub const LAYOUT: &str = "1";
 
 /// The guest kernels of the lab.

@@ -1,11 +1,13 @@
 //! The harness of the tests that drive the real programs against real peers.
 //!
-//! The tests of this crate start what a user would start (`mdev-sample`, `qemu-shim`, QEMU with a stock Linux guest) and look at
-//! what a user would see. Everything they need beyond the programs themselves lives in a *lab* that `cargo xtask lab` builds
-//! outside the repository; [`lab`] is the only place that knows how a lab is laid out, and `xtask` uses it too.
+//! The tests of this crate start what a user would start (`mdev-sample`, `qemu-shim`, QEMU with a stock Linux
+//! guest) and look at what a user would see. Everything they need beyond the programs themselves lives in a
+//! *lab* that `cargo xtask lab` builds outside the repository; [`lab`] is the only place that knows how a lab
+//! is laid out, and `xtask` uses it too.
 //!
-//! A harness may panic: every function here that waits, waits with a limit, and panics with what it waited for and what it saw.
-//! Processes are guarded ([`process::Running`]): whatever way a test ends, nothing it started survives it.
+//! A harness may panic: every function here that waits, waits with a limit, and panics with what it waited
+//! for and what it saw. Processes are guarded ([`process::Running`]): whatever way a test ends, nothing it
+//! started survives it.
 
 pub mod checksum;
 pub mod cpio;
@@ -22,8 +24,9 @@ use std::io::Write as _;
 /// Environment variable naming the file to which skipped tests append one line each.
 pub const SKIP_LOG: &str = "VFIO_GFX_SKIP_LOG";
 
-/// Says that `test` could not run and why: on stdout as `SKIPPED: why`, and as a line `test: why` in the file named by
-/// [`SKIP_LOG`], if that is set. The test then returns and counts as passed for libtest; `cargo xtask test` subtracts it.
+/// Says that `test` could not run and why: on stdout as `SKIPPED: why`, and as a line `test: why` in the file
+/// named by [`SKIP_LOG`], if that is set. The test then returns and counts as passed for libtest; `cargo
+/// xtask test` subtracts it.
 pub fn skip(test: &str, why: &str) {
     println!("SKIPPED: {why}");
     let Some(path) = std::env::var_os(SKIP_LOG) else {

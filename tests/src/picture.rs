@@ -2,8 +2,8 @@
 
 /// A picture of `width` x `height` pixels in XRGB8888 (bytes B, G, R, X), lines without padding.
 ///
-/// The upper half is gradients (a wrong stride or a swapped channel shows to the eye), the lower half noise (no two lines are
-/// alike, every byte value occurs). The X byte is noise everywhere: it must not matter.
+/// The upper half is gradients (a wrong stride or a swapped channel shows to the eye), the lower half noise
+/// (no two lines are alike, every byte value occurs). The X byte is noise everywhere: it must not matter.
 #[must_use]
 pub fn xrgb8888(width: u32, height: u32) -> Vec<u8> {
     let mut noise = 0x2545_f491_u32;

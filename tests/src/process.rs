@@ -1,7 +1,8 @@
 //! Processes that cannot outlive the test that started them, and whose output can be waited for.
 //!
-//! Each runs in a process group of its own, killed as a whole when the guard is dropped; should the test program itself be killed,
-//! the kernel kills the process (`setpriv --pdeathsig`, of util-linux). If the test panics, what the process said is printed.
+//! Each runs in a process group of its own, killed as a whole when the guard is dropped; should the test
+//! program itself be killed, the kernel kills the process (`setpriv --pdeathsig`, of util-linux). If the test
+//! panics, what the process said is printed.
 
 use std::{
     io::{Read, Write},

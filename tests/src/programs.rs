@@ -18,7 +18,8 @@ const START: Duration = Duration::from_secs(20);
 /// How long one command of the console may take. Generous: the machine may be running several guests.
 const CONSOLE: Duration = Duration::from_secs(60);
 
-/// The target directory and the profile's directory in it, from where this test program is: `TARGET/PROFILE/deps/NAME`.
+/// The target directory and the profile's directory in it, from where this test program is:
+/// `TARGET/PROFILE/deps/NAME`.
 fn target() -> &'static (PathBuf, PathBuf) {
     static TARGET: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
     TARGET.get_or_init(|| {
@@ -42,8 +43,8 @@ pub fn artifacts() -> PathBuf {
     dir
 }
 
-/// Where a program of the workspace is. The first call has cargo build them all, which is quick if nothing changed; the others wait
-/// for it.
+/// Where a program of the workspace is. The first call has cargo build them all, which is quick if nothing
+/// changed; the others wait for it.
 ///
 /// # Panics
 /// If they do not build.

@@ -1,7 +1,8 @@
 //! Stock Linux guests drive our devices, and the console sees what they draw, in every pixel.
 //!
-//! The programs are used as people use them: `mdev-sample` serves, QEMU runs the guest, `qemu-shim` looks. Each test has a device and a
-//! guest of its own, so that they can run at the same time; without a lab (`cargo xtask lab`) they are skipped.
+//! The programs are used as people use them: `mdev-sample` serves, QEMU runs the guest, `qemu-shim` looks.
+//! Each test has a device and a guest of its own, so that they can run at the same time; without a lab
+//! (`cargo xtask lab`) they are skipped.
 
 use std::{
     thread,
@@ -135,7 +136,8 @@ fn edid_and_modes(case: &Case<'_>, guest: &Guest) {
     assert!(modes.contains(&mode), "expected {mode} among the connector's modes, found {modes:?}");
 }
 
-/// The EDID the guest's driver read is one that edid-decode finds no fault with. (It does with that of QEMU's own display.)
+/// The EDID the guest's driver read is one that edid-decode finds no fault with. (It does with that of QEMU's
+/// own display.)
 #[track_caller]
 fn edid_conforms(lab: &Lab, guest: &Guest) {
     let mut edid_decode = lab.program("edid-decode");
@@ -240,7 +242,8 @@ fn bochs_drm_of_the_newest_linux_drives_mbochs_medium() {
     }
 }
 
-/// The smallest device: its memory holds two framebuffers of its only large mode, as bochs-drm of 6.12 demands.
+/// The smallest device: its memory holds two framebuffers of its only large mode, as bochs-drm of 6.12
+/// demands.
 #[test]
 fn bochs_drm_of_linux_6_12_drives_mbochs_small() {
     if let Some(lab) = lab("bochs_drm_of_linux_6_12_drives_mbochs_small") {

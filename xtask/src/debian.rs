@@ -1,7 +1,8 @@
 //! The Debian parts of the lab: what the host needs, the tree, and the kernels installed in it.
 //!
-//! The tree is Debian "forky", the first with a QEMU that has `vfio-user-pci`; Linux 6.12 comes from "trixie", its long-term release.
-//! Versions move within both, so they are asked for, never written down here.
+//! The tree is Debian "forky", the first with a QEMU that has `vfio-user-pci`; Linux 6.12 comes from
+//! "trixie", its long-term release. Versions move within both, so they are asked for, never written down
+//! here.
 
 use std::{env, fs, path::Path, process::Command};
 
@@ -18,8 +19,13 @@ const UNSIGNED: &str = "VFIO_GFX_DEBIAN_UNSIGNED";
 const PACKAGES: &str = "qemu-system-x86,seabios,busybox-static,edid-decode,kmod,make,xz-utils";
 
 /// The programs provisioning runs on the host, and the packages they are in.
-const HOST_PROGRAMS: [(&str, &str); 4] =
-    [("debootstrap", "debootstrap"), ("chroot", "coreutils"), ("unshare", "util-linux"), ("mount", "mount")];
+const HOST_PROGRAMS: [(&str, &str); 5] = [
+    ("debootstrap", "debootstrap"),
+    ("chroot", "coreutils"),
+    ("setpriv", "util-linux"),
+    ("unshare", "util-linux"),
+    ("mount", "mount"),
+];
 
 /// Installs what provisioning needs on the host, or says what is missing.
 pub(crate) fn host_packages(shell: &Shell) -> Result<(), String> {
@@ -145,8 +151,8 @@ fn kernel_packages(names: &str) -> Result<Vec<String>, String> {
     Ok(packages)
 }
 
-/// The version in the name of a plain kernel's release, as `6.12.9+deb13-amd64`; `None` for all others (`-rt-amd64`, `-cloud-amd64`,
-/// `-amd64-unsigned`, meta packages).
+/// The version in the name of a plain kernel's release, as `6.12.9+deb13-amd64`; `None` for all others
+/// (`-rt-amd64`, `-cloud-amd64`, `-amd64-unsigned`, meta packages).
 fn version(release: &str) -> Option<Vec<u32>> {
     let (version, abi) = release.split_once('+')?;
     let flavour = abi.strip_prefix("deb")?.split_once('-')?.1;

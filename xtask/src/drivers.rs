@@ -12,7 +12,8 @@ use vfio_gfx_tests::lab::{Kernel, Lab};
 
 use crate::shell::{Shell, remove_tree};
 
-/// Builds the sample display drivers of Linux 6.12 (samples/vfio-mdev), which Debian does not, among its other modules.
+/// Builds the sample display drivers of Linux 6.12 (samples/vfio-mdev), which Debian does not, among its
+/// other modules.
 pub(crate) fn build_samples(lab: &Lab, shell: &Shell) -> Result<(), String> {
     let release = release(&lab.root(), Kernel::Linux612)?;
     let script = format!(
@@ -100,8 +101,8 @@ fn collect_driver(
     shell.run(Command::new("ls").arg("-l").arg(&dir))
 }
 
-/// The files to load for `driver`, itself last, out of depmod's list: `MODULE: DEPENDENCY...`, where each dependency comes before
-/// what it depends on itself.
+/// The files to load for `driver`, itself last, out of depmod's list: `MODULE: DEPENDENCY...`, where each
+/// dependency comes before what it depends on itself.
 fn load_order<'a>(dependencies: &'a str, driver: &str) -> Option<Vec<&'a str>> {
     let mut lines = dependencies.lines().filter_map(|line| line.split_once(':'));
     let (module, others) = lines.find(|(module, _)| module_name(module) == driver)?;

@@ -1,7 +1,8 @@
 //! `cargo xtask lab`: builds the lab, step by step.
 //!
-//! Each step leaves a stamp when it is done, and is not done again unless its recipe changed. What a step makes appears under its
-//! name only when complete; what it does to the Debian tree it does through apt, which resumes where it was interrupted.
+//! Each step leaves a stamp when it is done, and is not done again unless its recipe changed. What a step
+//! makes appears under its name only when complete; what it does to the Debian tree it does through apt,
+//! which resumes where it was interrupted.
 
 use std::{
     fs::{self, File},

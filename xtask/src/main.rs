@@ -1,6 +1,7 @@
 //! Everything beyond plain cargo.
 //!
-//! `cargo xtask lab` builds the lab that the guest tests need, `cargo xtask test` runs every test and says what was skipped.
+//! `cargo xtask lab` builds the lab that the guest tests need, `cargo xtask test` runs every test and says
+//! what was skipped.
 
 mod debian;
 mod drivers;

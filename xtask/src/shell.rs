@@ -1,4 +1,5 @@
-//! Runs the commands of provisioning, keeping what they say in log files and showing the end of it when they fail.
+//! Runs the commands of provisioning, keeping what they say in log files and showing the end of it when they
+//! fail.
 
 use std::{
     env,
@@ -10,6 +11,14 @@ use std::{
 /// Lines of a log shown when its command failed.
 const TAIL: usize = 15;
 
+/// Runs what follows in namespaces of its own, so that its mounts and all it started are gone when it ends, and
+/// have it end with us: an interrupted step must not go on behind the back of the next run.
+#[rustfmt::skip]
+const ISOLATION: [&str; 8] = [
+    "setpriv", "--pdeathsig", "KILL",
+    "unshare", "--mount", "--pid", "--fork", "--kill-child",
+];
+
 /// Where commands run and write their log.
 pub(crate) struct Shell {
     log: PathBuf,
@@ -19,9 +28,11 @@ pub(crate) struct Shell {
 impl Shell {
     /// A shell that appends to the file `log`.
     pub(crate) fn new(log: PathBuf) -> Self {
-        // Containers may forbid it; nothing that needs mounts is needed there that cannot do without.
-        let private_mounts = Command::new("unshare")
-            .args(["--mount", "true"])
+        // Containers may forbid it; what needs it there does with less.
+        let mut unshare = Command::new(ISOLATION[0]);
+        let private_mounts = unshare
+            .args(&ISOLATION[1..])
+            .arg("true")
             .stderr(Stdio::null())
             .status()
             .is_ok_and(|status| status.success());
@@ -51,12 +62,12 @@ impl Shell {
         Err(format!("{name}: {status}; the end of {}:\n  {tail}", self.log.display()))
     }
 
-    /// A command that runs the script in a mount namespace of its own: whatever it mounts is gone with it, even if it is killed.
-    /// The script sees `arguments` as `$1`...
+    /// A command that runs the script in isolation: whatever it mounts or starts is gone with it. The script
+    /// sees `arguments` as `$1`...
     pub(crate) fn script(&self, script: &str, arguments: &[&Path]) -> Command {
         let mut command = if self.private_mounts {
-            let mut command = Command::new("unshare");
-            command.args(["--mount", "--propagation", "private", "sh"]);
+            let mut command = Command::new(ISOLATION[0]);
+            command.args(&ISOLATION[1..]).arg("sh");
             command
         } else {
             Command::new("sh")

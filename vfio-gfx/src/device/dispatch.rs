@@ -4,7 +4,7 @@
 //! minimum is `EINVAL`, a larger one is fine, memory that is too short for what must be read or written is `EFAULT`, and
 //! nothing beyond the known fields is touched. Checks come in the kernel's order (memory, argsz, then content).
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -14,7 +14,7 @@ use crate::abi::{
 };
 use crate::plane::{Plane, Source};
 
-use super::{Device, DeviceError};
+use super::{Backing, Device, DeviceError, Region};
 
 /// What an ioctl returns when it succeeds.
 #[derive(Debug)]
@@ -178,6 +178,20 @@ impl Device {
         let index = region.index;
         self.guest_write(index, inside, data).map_err(fd_errno)?;
         Ok(data.len())
+    }
+
+    /// `mmap(2)` on the device's descriptor: which descriptor to map instead, and where in it. As in the kernel's samples
+    /// a mapping starts where its region does, is shared, and may be shorter than the region.
+    ///
+    /// # Errors
+    /// `EINVAL` where no mappable region starts, or when it is shorter or the mapping private.
+    pub fn fd_mmap(&self, offset: u64, len: u64, shared: bool) -> Result<(BorrowedFd<'_>, u64), Errno> {
+        let starts_here = |region: &&Region| region.backing == Backing::Vram && region.fd_offset == offset;
+        let region = self.regions.iter().find(starts_here).ok_or(Errno::EINVAL)?;
+        if !shared || len > region.size {
+            return Err(Errno::EINVAL);
+        }
+        Ok((self.vram.as_ref().as_fd(), 0))
     }
 }
 
