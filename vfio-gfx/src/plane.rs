@@ -19,8 +19,9 @@ use thiserror::Error;
 use crate::abi::{HOTSPOT_NONE, Interface, PlaneInfo, PlaneKind};
 use crate::format::{Fourcc, Modifier};
 
-/// Largest width and height this crate shows, in pixels: four times 4K, and what the console's memory is bounded by.
-pub const MAX_DIMENSION: u32 = 16384;
+/// Largest width and height of a plane, in pixels: what 16-bit registers can say. What a console can hold is its own
+/// affair.
+pub const MAX_DIMENSION: u32 = 65535;
 
 /// Size and row pitch of a plane. Width and height are 1..=[`MAX_DIMENSION`]; `stride * height` fits `u64` many times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -298,7 +299,7 @@ mod tests {
         assert!(matches!(parse(raw(640, 480, 2559, 1 << 21)), Err(PlaneError::Stride { needed: 2560, .. })));
         assert!(matches!(parse(raw(640, 480, 2560, 2560 * 480 - 1)), Err(PlaneError::TooLarge { .. })));
         assert!(parse(raw(640, 480, 2560, 2560 * 480)).unwrap().is_some());
-        assert!(matches!(parse(raw(20000, 1, 80000, 80000)), Err(PlaneError::Dimensions { .. })));
+        assert!(matches!(parse(raw(65536, 1, 1 << 18, 1 << 18)), Err(PlaneError::Dimensions { .. })));
     }
 
     #[test]

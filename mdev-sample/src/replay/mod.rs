@@ -1,11 +1,13 @@
 //! Recorded kernel behaviour against ours.
 //!
-//! A recording is what the kernel's own mdpy and mbochs answered, call by call (`docs/src/replay.md` has the format).
+//! A recording is what the kernel's own mdpy and mbochs answered, call by call (`docs/src/replay.md` describes the format).
 //! Each call is made to a fresh device of ours, through the same dispatch that serves everyone, and every field of the
 //! answer is compared. What differs is either one of the [`DEVIATIONS`], each narrow and with its reason, or a mismatch.
 
+mod context;
 mod deviations;
 mod fields;
+mod originals;
 mod record;
 mod run;
 
@@ -16,12 +18,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use thiserror::Error;
+use vfio_gfx::abi::pci_region;
 use vfio_gfx::device::Device;
 
+use crate::mbochs::Clock;
 use crate::{CreateError, DeviceType, UnknownType};
-use deviations::Difference;
+use context::{Context, History, value};
+use fields::Fields;
 
-pub use deviations::{DEVIATIONS, Deviation};
+pub use deviations::{DEVIATIONS, Deviation, render};
 pub use record::{Hex, Record, RecordError};
 pub use run::RunError;
 
@@ -123,25 +128,26 @@ pub fn replay(
     mut report: impl FnMut(&Mismatch) -> io::Result<()>,
 ) -> Result<Tally, ReplayError> {
     let clock = Arc::new(AtomicU64::new(0));
-    let mut device: Option<Device> = None;
+    let mut running: Option<(Device, History)> = None;
     let mut tally = Tally::default();
     for (line, text) in (1..).zip(recording.lines()) {
         let text = text.map_err(|source| ReplayError::Read { line, source })?;
         let record = Record::parse(&text).map_err(|source| ReplayError::Record { line, source })?;
-        let device = match &mut device {
-            Some(device) => device,
+        let (device, history) = match &mut running {
+            Some(running) => running,
             none => {
-                let named = || DeviceType::find(&record.device);
-                let device_type = device_type.map_or_else(named, Ok);
+                let device_type = device_type.map_or_else(|| DeviceType::find(&record.device), Ok);
                 let device_type = device_type.map_err(|source| ReplayError::Type { line, source })?;
-                let clock = Arc::clone(&clock);
-                let now = Box::new(move || STEP.saturating_mul(u32::try_from(clock.load(Ordering::Relaxed)).unwrap_or(u32::MAX)));
-                none.insert(device_type.create_with_clock(None, now)?)
+                let mut device = device_type.create_with_clock(None, stepping(&clock))?;
+                let mut config = [0; 256];
+                // Cannot fail: every sample device has a configuration space of this size.
+                let _ = device.read(pci_region::CONFIG, 0, &mut config);
+                none.insert((device, History::new(&record.device, &config)))
             }
         };
         clock.fetch_add(1, Ordering::Relaxed);
         let ours = run::run(device, &record).map_err(|source| ReplayError::Run { line, source })?;
-        let fields = judge(&record, &ours, &mut tally);
+        let fields = judge(device, history, &record, &ours, &mut tally);
         if !fields.is_empty() {
             report(&Mismatch { record, line: text, fields }).map_err(|source| ReplayError::Read { line, source })?;
         }
@@ -149,34 +155,43 @@ pub fn replay(
     Ok(tally)
 }
 
-/// Counts one record, and returns the fields that differ and should not.
-fn judge(record: &Record, ours: &fields::Fields, tally: &mut Tally) -> Vec<(&'static str, String, String)> {
+/// A clock that goes one [`STEP`] further at each call.
+fn stepping(calls: &Arc<AtomicU64>) -> Clock {
+    let calls = Arc::clone(calls);
+    Box::new(move || STEP.saturating_mul(u32::try_from(calls.load(Ordering::Relaxed)).unwrap_or(u32::MAX)))
+}
+
+/// Counts one record, and returns the fields that differ and should not: name, the kernel's value, ours.
+fn judge(
+    device: &mut Device,
+    history: &mut History,
+    record: &Record,
+    ours: &Fields,
+    tally: &mut Tally,
+) -> Vec<(&'static str, String, String)> {
     let kernel = record.kernel_fields();
-    let value = |fields: &fields::Fields, name: &str| {
-        fields.iter().find(|(field, _)| *field == name).map_or_else(String::new, |(_, value)| value.clone())
-    };
     let mut names: Vec<&'static str> = kernel.iter().map(|(name, _)| *name).collect();
     names.extend(ours.iter().map(|(name, _)| *name).filter(|name| kernel.iter().all(|(other, _)| other != name)));
+    names.retain(|name| value(&kernel, name) != value(ours, name));
     let mut mismatches = Vec::new();
-    let mut deviated = false;
-    for field in names {
-        let (kernel, ours) = (value(&kernel, field), value(ours, field));
-        if kernel == ours {
-            continue;
-        }
-        match deviations::find(&Difference { record, field, kernel: &kernel, ours: &ours }) {
-            Some(deviation) => {
-                deviated = true;
-                *tally.deviations.entry(deviation.id).or_default() += 1;
+    if !names.is_empty() {
+        let primary = run::primary(device);
+        let buffer = record.id.and_then(|id| device.buffer(id, false).ok()).map(|b| (b.kind, b.offset));
+        for field in &names {
+            let vram_size = device.vram().size();
+            let context = Context::new(record, field, &kernel, ours, &primary, buffer, vram_size, history);
+            match deviations::find(&context) {
+                Some(deviation) => *tally.deviations.entry(deviation.id).or_default() += 1,
+                None => mismatches.push((*field, context.kernel.to_owned(), context.ours.to_owned())),
             }
-            None => mismatches.push((field, kernel, ours)),
         }
     }
+    history.observe(record, &kernel, ours);
     tally.records += 1;
-    match (mismatches.is_empty(), deviated) {
+    match (mismatches.is_empty(), names.is_empty()) {
         (false, _) => tally.mismatching += 1,
-        (true, true) => tally.deviating += 1,
-        (true, false) => tally.same += 1,
+        (true, false) => tally.deviating += 1,
+        (true, true) => tally.same += 1,
     }
     mismatches
 }

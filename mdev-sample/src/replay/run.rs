@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{SeekFrom, seek};
 use thiserror::Error;
-use vfio_gfx::abi::{DeviceIoctl, Errno};
+use vfio_gfx::abi::{DeviceIoctl, Errno, Interface, PlaneKind, PlaneRequest};
 use vfio_gfx::device::{Device, IoctlReply};
 use vfio_gfx::memory::{BufferKind, Mapping};
+use zerocopy::IntoBytes;
 
 use super::fields::{Fields, split};
 use super::record::{Record, encode};
@@ -85,6 +86,15 @@ fn ioctl(device: &mut Device, record: &Record, cmd: u32) -> Result<Fields, RunEr
     let mut fields = outcome(&result, |_| 0);
     fields.extend(split(&record.op, &arg));
     Ok(fields)
+}
+
+/// What our device says of its primary plane through the region interface; nothing where it has none.
+pub(super) fn primary(device: &mut Device) -> Fields {
+    let mut raw = PlaneRequest::Query(Interface::Region, PlaneKind::Primary.raw()).to_raw();
+    match device.ioctl(DeviceIoctl::QueryGfxPlane.raw(), raw.as_mut_bytes(), Vec::new()) {
+        Ok(_) => split("query_gfx_plane", raw.as_bytes()),
+        Err(_) => Fields::new(),
+    }
 }
 
 fn bad_pointer(device: &mut Device, ioctl: DeviceIoctl) -> Fields {

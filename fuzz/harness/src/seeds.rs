@@ -1,0 +1,1 @@
+//! Inputs to start from, written down as the operations they are.

@@ -1,0 +1,147 @@
+//! The devices that the targets take apart, and what holds for all of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use mdev_sample::DeviceType;
+use mdev_sample::mbochs::Mbochs;
+use vfio_gfx::abi::{Interface, PlaneKind, pci_region};
+use vfio_gfx::device::{Backing, Device, DeviceError, DeviceSpec, EdidRegion, Interfaces};
+use vfio_gfx::edid::{self, Config, Mode};
+use vfio_gfx::memory::{PAGE_SIZE, Vram};
+use vfio_gfx::plane::{Plane, Source};
+
+use crate::ids::Ids;
+use crate::input::Input;
+
+/// What an input chooses from. The small ones come often: making a device and clearing its screen costs what its video
+/// memory costs.
+const MENU: [Option<&str>; 16] = [
+    None,
+    None,
+    None,
+    None,
+    None,
+    None,
+    Some("mbochs-small"),
+    Some("mbochs-small"),
+    Some("mbochs-small"),
+    Some("mbochs-medium"),
+    Some("mbochs-large"),
+    Some("mdpy-vga"),
+    Some("mdpy-vga"),
+    Some("mdpy-vga"),
+    Some("mdpy-xga"),
+    Some("mdpy-hd"),
+];
+
+/// Video memory of the device that is no sample type.
+const VRAM_SIZE: u64 = 4 << 20;
+
+/// A device to take apart.
+pub(crate) struct Subject {
+    pub(crate) device: Device,
+    /// Milliseconds on the clock of the device that is no sample type.
+    pub(crate) clock: Arc<AtomicU64>,
+}
+
+impl Subject {
+    /// The device that the next two bytes of an input choose.
+    pub(crate) fn choose(input: &mut Input<'_>) -> Self {
+        let name = input.pick(&MENU);
+        let interfaces = Interfaces::from_bits_truncate(input.byte());
+        match name {
+            Some(name) => Self::sample(name, interfaces),
+            None => Self::own(interfaces),
+        }
+    }
+
+    fn sample(name: &str, interfaces: Interfaces) -> Self {
+        let device = DeviceType::find(name).unwrap().create(Some(interfaces)).unwrap();
+        Self { device, clock: Arc::default() }
+    }
+
+    /// A Bochs display with what no sample type has: a clock that moves when told, and interrupts to arm.
+    pub(crate) fn own(interfaces: Interfaces) -> Self {
+        let clock = Arc::new(AtomicU64::new(0));
+        let now = Arc::clone(&clock);
+        let max = (1920, 1440);
+        let model = Mbochs::with_clock(
+            VRAM_SIZE,
+            max,
+            Box::new(move || Duration::from_millis(now.load(Ordering::Relaxed))),
+        );
+        let edid = edid::generate(&Config::new(Mode::new(800, 600))).unwrap();
+        let spec = DeviceSpec {
+            name: "own".to_owned(),
+            config: Mbochs::config(VRAM_SIZE).unwrap(),
+            regions: Mbochs::regions(VRAM_SIZE),
+            display_region: pci_region::BAR0,
+            interfaces,
+            irqs: vec![1, 4],
+            edid: Some(EdidRegion::new(edid.as_bytes(), max)),
+        };
+        let vram = Arc::new(Vram::new("own", VRAM_SIZE).unwrap());
+        Self { device: Device::new(spec, vram, Box::new(model)), clock }
+    }
+}
+
+/// The common beginning of every driver: a mode of 32 bits per pixel, switched on. Nothing on a device without the
+/// registers.
+pub(crate) fn set_mode(device: &mut Device, width: u16, height: u16) {
+    const ENABLED_NOCLEARMEM: u16 = 0x81;
+    for (register, value) in [(4, 0), (3, 32), (1, width), (2, height), (4, ENABLED_NOCLEARMEM)] {
+        let _ = device.guest_write(2, 0x500 + 2 * register, &value.to_le_bytes());
+    }
+}
+
+/// Asks for every plane through every interface.
+///
+/// Oracle: an interface that is not offered is refused; through the others the same planes are on, and each lies in
+/// the region or buffer that the answer names.
+pub(crate) fn check_planes(device: &mut Device, ids: &mut Ids) {
+    for kind in PlaneKind::ALL {
+        let answers = [Interface::Region, Interface::Dmabuf].map(|interface| {
+            let answer = device.query(interface, kind);
+            if !device.probe(interface) {
+                assert!(matches!(answer, Err(DeviceError::NotOffered(_))), "{answer:?}");
+                return None;
+            }
+            let plane = answer.unwrap();
+            if let Some(plane) = &plane {
+                assert_eq!(plane.kind, kind);
+                check_plane(device, plane, ids);
+            }
+            Some(plane)
+        });
+        if let [Some(region), Some(buffer)] = answers {
+            let shape = |plane: Plane| (plane.format, plane.modifier, plane.geometry, plane.size, plane.position);
+            assert_eq!(region.map(shape), buffer.map(shape), "the interfaces contradict each other");
+        }
+    }
+}
+
+/// Checks that a plane's pixels lie where it says.
+fn check_plane(device: &mut Device, plane: &Plane, ids: &mut Ids) {
+    let vram = device.vram().size();
+    let size = u64::from(plane.size);
+    assert!(size > 0 && size.is_multiple_of(PAGE_SIZE) && size <= vram, "{plane:?}");
+    match plane.source {
+        Source::Region { index, .. } => {
+            let region = device.regions().get(index).unwrap();
+            assert_eq!(region.backing, Backing::Vram);
+            plane.check_within(region.size).unwrap();
+        }
+        Source::Buffer { id, offset } => {
+            ids.queried(id);
+            assert!(offset < PAGE_SIZE, "a buffer starts in the plane's first page");
+            plane.check_within(size).unwrap();
+            let buffer = device.buffer(id, true).unwrap();
+            assert!(buffer.size <= vram);
+            Plane { source: Source::Buffer { id, offset: buffer.offset }, ..*plane }
+                .check_within(buffer.size)
+                .unwrap();
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! A device on a real socket, and peers that are raw bytes: what a VMM, a console or an attacker sees.
+//!
+//! Nothing here uses the crate's own codec to speak: a mistake on both sides of it would cancel out.
+
+mod fixture;
+mod hostile;
+mod hostile_vmm;
+mod peer;
