@@ -6,6 +6,8 @@
 //! * [`mdpy`]: a fixed framebuffer. Linux's `mdpy-fb` drives it.
 //! * [`mbochs`]: a Bochs display ([`dispi`]). Linux's `bochs-drm`, SeaBIOS and OVMF drive it.
 //!
+//! * [`vgfx`]: a display of our own, which a Bochs driver drives too: overlay and cursor planes, atomic flips, events.
+//!
 //! [`TYPES`] lists them; [`DeviceType::create`] makes one. [`replay`] holds them against recordings of the originals.
 
 pub mod cli;
@@ -14,5 +16,6 @@ pub mod mbochs;
 pub mod mdpy;
 pub mod replay;
 mod types;
+pub mod vgfx;
 
 pub use types::{CreateError, DeviceType, TYPES, UnknownType};

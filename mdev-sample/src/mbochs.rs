@@ -67,6 +67,12 @@ impl Mbochs {
         Self { dispi: Dispi::new(vram_size, max), blank: false, byte_order: ByteOrder::Little, clock }
     }
 
+    /// Whether the screen is blanked.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        self.blank
+    }
+
     /// Configuration space at power-on.
     ///
     /// # Errors

@@ -6,13 +6,14 @@ use std::time::Instant;
 use serde::Serialize;
 use thiserror::Error;
 use vfio_gfx::abi::pci_region;
-use vfio_gfx::device::{ConfigError, Device, DeviceSpec, EdidRegion, Interfaces};
+use vfio_gfx::device::{ConfigError, Device, DeviceSpec, EdidRegion, Interfaces, Model};
 use vfio_gfx::edid::{self, Config, Mode};
 use vfio_gfx::memory::{Vram, VramError};
 use vfio_gfx::plane::PlaneError;
 
 use crate::mbochs::{Clock, Mbochs};
 use crate::mdpy::{DISPLAY_REGION, Mdpy};
+use crate::vgfx::Vgfx;
 
 /// What a type is made of.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +22,8 @@ enum Make {
     Mdpy { width: u32, height: u32 },
     /// Megabytes of video memory; the largest mode (0 = no limit) and the one a guest is to choose.
     Mbochs { megabytes: u64, max: (u32, u32), preferred: (u32, u32) },
+    /// Megabytes of video memory; the largest mode, which is also the one a guest is to choose.
+    Vgfx { megabytes: u64, max: (u32, u32) },
 }
 
 /// A device type.
@@ -32,14 +35,17 @@ pub struct DeviceType {
     make: Make,
 }
 
-/// The six types of the kernel's mdpy and mbochs, with their names, descriptions and instance counts.
-pub const TYPES: [DeviceType; 6] = [
+/// The six types of the kernel's mdpy and mbochs, with their names, descriptions and instance counts, and ours.
+pub const TYPES: [DeviceType; 9] = [
     mdpy("mdpy-vga", "virtual display, 640x480 framebuffer", 640, 480),
     mdpy("mdpy-xga", "virtual display, 1024x768 framebuffer", 1024, 768),
     mdpy("mdpy-hd", "virtual display, 1920x1080 framebuffer", 1920, 1080),
     mbochs("mbochs-small", "virtual display, 4 MB video memory", 64, 4, (800, 600), (800, 600)),
     mbochs("mbochs-medium", "virtual display, 16 MB video memory", 16, 16, (1920, 1440), (1024, 768)),
     mbochs("mbochs-large", "virtual display, 64 MB video memory", 4, 64, (0, 0), (1024, 768)),
+    vgfx("vgfx-hd", "virtual display with overlay and cursor planes, up to 1920x1080", 8, 32, (1920, 1080)),
+    vgfx("vgfx-qhd", "virtual display with overlay and cursor planes, up to 2560x1440", 4, 64, (2560, 1440)),
+    vgfx("vgfx-uhd", "virtual display with overlay and cursor planes, up to 3840x2160", 2, 128, (3840, 2160)),
 ];
 
 const fn mdpy(name: &'static str, description: &'static str, width: u32, height: u32) -> DeviceType {
@@ -55,6 +61,16 @@ const fn mbochs(
     preferred: (u32, u32),
 ) -> DeviceType {
     DeviceType { name, description, available_instances, make: Make::Mbochs { megabytes, max, preferred } }
+}
+
+const fn vgfx(
+    name: &'static str,
+    description: &'static str,
+    available_instances: u32,
+    megabytes: u64,
+    max: (u32, u32),
+) -> DeviceType {
+    DeviceType { name, description, available_instances, make: Make::Vgfx { megabytes, max } }
 }
 
 /// A type in sysfs' words, for `types --json`.
@@ -116,12 +132,13 @@ impl DeviceType {
         self.available_instances
     }
 
-    /// The interfaces that the kernel's driver of this type offers.
+    /// The interfaces that the kernel's driver of this type offers; our own types offer both.
     #[must_use]
     pub fn default_interfaces(&self) -> Interfaces {
         match self.make {
             Make::Mdpy { .. } => Interfaces::REGION,
             Make::Mbochs { .. } => Interfaces::DMABUF,
+            Make::Vgfx { .. } => Interfaces::all(),
         }
     }
 
@@ -151,7 +168,11 @@ impl DeviceType {
     ///
     /// # Errors
     /// As [`DeviceType::create`].
-    pub fn create_with_clock(&self, interfaces: Option<Interfaces>, clock: Clock) -> Result<Device, CreateError> {
+    pub fn create_with_clock(
+        &self,
+        interfaces: Option<Interfaces>,
+        clock: Clock,
+    ) -> Result<Device, CreateError> {
         let interfaces = interfaces.unwrap_or(self.default_interfaces());
         match self.make {
             Make::Mdpy { width, height } => {
@@ -166,31 +187,49 @@ impl DeviceType {
                     interfaces,
                     irqs: Vec::new(),
                     edid: None,
+                    events: false,
                 };
                 Ok(Device::new(spec, vram, Box::new(model)))
             }
             Make::Mbochs { megabytes, max, preferred } => {
-                let size = megabytes << 20;
-                let vram = Arc::new(Vram::new(self.name, size)?);
-                let monitor = Config {
-                    max: Some(max).filter(|max| *max != (0, 0)),
-                    // bochs-drm wants room for two framebuffers (drm_vram_helper_mode_valid).
-                    max_pixels: Some(size / 2 / 4),
-                    ..Config::new(Mode::new(preferred.0, preferred.1))
-                };
-                let edid = edid::generate(&monitor)?;
-                let spec = DeviceSpec {
-                    name: self.name.to_owned(),
-                    config: Mbochs::config(size)?,
-                    regions: Mbochs::regions(size),
-                    display_region: pci_region::BAR0,
-                    interfaces,
-                    irqs: Vec::new(),
-                    edid: Some(EdidRegion::new(edid.as_bytes(), max)),
-                };
-                Ok(Device::new(spec, vram, Box::new(Mbochs::new(size, max, clock))))
+                let model = Mbochs::new(megabytes << 20, max, clock);
+                self.create_bochs(interfaces, megabytes << 20, max, preferred, Box::new(model))
+            }
+            Make::Vgfx { megabytes, max } => {
+                let model = Vgfx::new(megabytes << 20, max, clock);
+                self.create_bochs(interfaces, megabytes << 20, max, max, Box::new(model))
             }
         }
+    }
+
+    /// A device with the configuration space, regions and EDID of a Bochs display.
+    fn create_bochs(
+        &self,
+        interfaces: Interfaces,
+        size: u64,
+        max: (u32, u32),
+        preferred: (u32, u32),
+        model: Box<dyn Model>,
+    ) -> Result<Device, CreateError> {
+        let vram = Arc::new(Vram::new(self.name, size)?);
+        let monitor = Config {
+            max: Some(max).filter(|max| *max != (0, 0)),
+            // bochs-drm wants room for two framebuffers (drm_vram_helper_mode_valid).
+            max_pixels: Some(size / 2 / 4),
+            ..Config::new(Mode::new(preferred.0, preferred.1))
+        };
+        let edid = edid::generate(&monitor)?;
+        let spec = DeviceSpec {
+            name: self.name.to_owned(),
+            config: Mbochs::config(size)?,
+            regions: Mbochs::regions(size),
+            display_region: pci_region::BAR0,
+            interfaces,
+            irqs: Vec::new(),
+            edid: Some(EdidRegion::new(edid.as_bytes(), max)),
+            events: matches!(self.make, Make::Vgfx { .. }),
+        };
+        Ok(Device::new(spec, vram, model))
     }
 }
 

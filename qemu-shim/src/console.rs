@@ -1,8 +1,10 @@
 //! What a device shows, refreshed into a frame.
 
+use std::time::Duration;
+
 use thiserror::Error;
 use vfio_gfx::abi::PlaneKind;
-use vfio_gfx::display::{Display, DisplayError, Pixels};
+use vfio_gfx::display::{Display, DisplayError, Pixels, Watch};
 use vfio_gfx::format::Fourcc;
 use vfio_gfx::plane::Plane;
 
@@ -35,6 +37,13 @@ pub enum Refresh {
     Changed,
 }
 
+/// Twice in a frame at 60 Hz.
+const SHORTEST_WAIT: Duration = Duration::from_millis(8);
+/// What nobody who watches should wait longer for.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
+/// Looks without news before the waits grow: a quarter of a second.
+const CALM: u32 = 32;
+
 /// A console on a device's primary plane.
 #[derive(Debug)]
 pub struct Console {
@@ -43,18 +52,38 @@ pub struct Console {
     /// One row as the device has it, and as the frame has it.
     bytes: Vec<u8>,
     row: Vec<u32>,
+    /// Once asked for: how the device tells of changes, if it does.
+    watch: Option<Option<Watch>>,
 }
 
 impl Console {
     /// A console that has seen nothing yet.
     #[must_use]
     pub fn new(display: Display) -> Self {
-        Self { display, frame: Frame::default(), bytes: Vec::new(), row: Vec::new() }
+        Self { display, frame: Frame::default(), bytes: Vec::new(), row: Vec::new(), watch: None }
     }
 
     /// The device.
     pub fn display(&mut self) -> &mut Display {
         &mut self.display
+    }
+
+    /// Sleeps until it is worth looking again: until the device tells of a change, where it does that; else, and for
+    /// pixels that a guest draws without telling, a little while that grows as long as nothing changes, from twice per
+    /// frame at 60 Hz to ten times a second. `idle` is how many looks in a row found nothing new.
+    ///
+    /// # Errors
+    /// [`ConsoleError`].
+    pub fn wait(&mut self, idle: u32) -> Result<(), ConsoleError> {
+        let pause = SHORTEST_WAIT.saturating_mul(1 << idle.saturating_sub(CALM).min(8)).min(LONGEST_WAIT);
+        if self.watch.is_none() {
+            self.watch = Some(self.display.backend().watch()?);
+        }
+        match self.watch.as_ref().and_then(Option::as_ref) {
+            Some(watch) => drop(watch.wait(pause).map_err(DisplayError::from)?),
+            None => std::thread::sleep(pause),
+        }
+        Ok(())
     }
 
     /// The picture of the last refresh; empty while the plane is off.

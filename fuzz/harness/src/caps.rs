@@ -18,9 +18,17 @@ pub fn caps(data: &[u8]) {
     let mut rest = Input::new(input.rest());
     let reply = Input::new(data).rest().get(2..).unwrap_or_default();
     if let Ok(found) = parse(reply, offset) {
-        let areas: usize = found.iter().map(|cap| if let RegionCap::SparseMmap(areas) = cap { areas.len() } else { 0 }).sum();
+        let areas: usize = found
+            .iter()
+            .map(|cap| if let RegionCap::SparseMmap(areas) = cap { areas.len() } else { 0 })
+            .sum();
         let memory = areas * size_of::<SparseArea>() + found.len() * 8;
-        assert!(memory <= reply.len(), "{} bytes hold {} capabilities, {areas} areas", reply.len(), found.len());
+        assert!(
+            memory <= reply.len(),
+            "{} bytes hold {} capabilities, {areas} areas",
+            reply.len(),
+            found.len()
+        );
         check_round_trip(&found);
     }
     let mut list = Vec::new();
@@ -28,7 +36,8 @@ pub fn caps(data: &[u8]) {
         list.push(match rest.byte() % 3 {
             0 => RegionCap::Type { ty: rest.number(), subtype: rest.number() },
             1 => {
-                let areas = (0..rest.byte()).map(|_| SparseArea { offset: rest.number64(), size: rest.number64() });
+                let areas =
+                    (0..rest.byte()).map(|_| SparseArea { offset: rest.number64(), size: rest.number64() });
                 RegionCap::SparseMmap(areas.collect())
             }
             // Ids up to this one have a layout.

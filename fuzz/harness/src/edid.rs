@@ -111,7 +111,8 @@ pub fn edid_generate(data: &[u8]) {
         _ => Serial::Text(std::str::from_utf8(input.some_bytes(16)).unwrap_or("")),
     };
     let cta = input.flag();
-    let config = Config { preferred, manufacturer, product, serial, date, name, size_mm, max, max_pixels, cta };
+    let config =
+        Config { preferred, manufacturer, product, serial, date, name, size_mm, max, max_pixels, cta };
     match edid::generate(&config) {
         Ok(blob) => check_generated(&config, blob.as_bytes()),
         Err(error) => check_refused(&config, &error),
@@ -121,7 +122,9 @@ pub fn edid_generate(data: &[u8]) {
 fn check_refused(config: &Config<'_>, error: &ConfigError) {
     assert!(error.to_string().chars().all(|c| !c.is_control()), "{error}");
     let text = |text: &str| {
-        (1..=13).contains(&text.len()) && text.trim() == text && text.bytes().all(|b| (0x20..0x7f).contains(&b))
+        (1..=13).contains(&text.len())
+            && text.trim() == text
+            && text.bytes().all(|b| (0x20..0x7f).contains(&b))
     };
     match *error {
         ConfigError::Name(_) => assert!(!text(config.name)),
@@ -148,7 +151,10 @@ fn check_generated(config: &Config<'_>, blob: &[u8]) {
         Serial::Number(number) => (number, None),
         Serial::Text(text) => (0, Some(text)),
     };
-    assert_eq!((info.serial(), info.serial_text().map(|text| text.as_str().to_owned()).as_deref()), (serial, text));
+    assert_eq!(
+        (info.serial(), info.serial_text().map(|text| text.as_str().to_owned()).as_deref()),
+        (serial, text)
+    );
     assert!(config.size_mm.is_none() || info.size_mm() == config.size_mm, "{:?}", info.size_mm());
 
     let timing = info.preferred_timing().unwrap();

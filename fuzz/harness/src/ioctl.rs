@@ -21,9 +21,8 @@ const MAX_OPERATIONS: usize = 200;
 const UNTOUCHED: u8 = 0xa5;
 
 /// Where accesses to the descriptor are tried: the regions of both kinds of device, their ends, and beyond.
-const PLACES: [u64; 12] = [
-    0, 0x100, 0x1000, 0x1400, 0x1500, 0x1600, 0x2000, 0x2800, 0x3000, 0x40_3000, 0x20_1000, 1 << 40,
-];
+const PLACES: [u64; 12] =
+    [0, 0x100, 0x1000, 0x1400, 0x1500, 0x1600, 0x2000, 0x2800, 0x3000, 0x40_3000, 0x20_1000, 1 << 40];
 
 /// What may be asked, the display ioctls most often.
 const REQUESTS: [DeviceIoctl; 12] = [
@@ -162,7 +161,10 @@ fn check_region(device: &Device, before: &[u8], after: &[u8]) {
     assert_eq!(after[fixed..written], chain[..written - fixed]);
     if !chain.is_empty() {
         assert_eq!(cap_offset, if has_room { REGION_INFO_MIN } else { 0 });
-        assert_eq!(field(after, 0) as usize, if has_room { field(before, 0) as usize } else { fixed + chain.len() });
+        assert_eq!(
+            field(after, 0) as usize,
+            if has_room { field(before, 0) as usize } else { fixed + chain.len() }
+        );
         caps::parse(after, cap_offset).unwrap();
     } else {
         assert_eq!(field(after, 0), field(before, 0));

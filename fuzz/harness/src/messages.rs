@@ -75,7 +75,8 @@ pub fn messages(data: &[u8]) {
             }
             5 => {
                 let role = if input.flag() { Role::Console } else { Role::Vmm };
-                let free = peers[number].session.role().is_none() && (role == Role::Console || !slot.is_taken());
+                let free =
+                    peers[number].session.role().is_none() && (role == Role::Console || !slot.is_taken());
                 assert_eq!(peers[number].negotiate(role), free);
             }
             6 => set_mode(&mut device.lock(), input.any(), input.any()),
@@ -137,7 +138,13 @@ fn message(input: &mut Input<'_>) -> (Header, Vec<u8>) {
 }
 
 /// Sends one message, in up to two pieces. Returns whether the connection still is.
-fn exchange(peer: &mut Peer, device: &SharedDevice, input: &mut Input<'_>, ids: &mut Ids, pipe: &Pipe) -> bool {
+fn exchange(
+    peer: &mut Peer,
+    device: &SharedDevice,
+    input: &mut Input<'_>,
+    ids: &mut Ids,
+    pipe: &Pipe,
+) -> bool {
     let (header, payload) = message(input);
     let fds = pipe.ends(input.byte() % 16 / 3);
     let bytes = [header.as_bytes(), &payload].concat();
@@ -264,7 +271,8 @@ fn check_read(device: &mut Device, role: Role, payload: &[u8], body: &[u8]) {
 fn check_query(device: &Device, payload: &[u8], errno: Option<Errno>, body: &[u8], ids: &mut Ids) {
     let words = <[u32; 16]>::read_from_prefix(payload).ok().map(|(words, _)| words);
     let asked = words.filter(|[argsz, ..]| *argsz >= 60).and_then(|[_, flags, kind, ..]| {
-        let interface = [Interface::Dmabuf, Interface::Region][usize::try_from(flags / 2).ok()?.checked_sub(1)?.min(1)];
+        let interface =
+            [Interface::Dmabuf, Interface::Region][usize::try_from(flags / 2).ok()?.checked_sub(1)?.min(1)];
         ((2..6).contains(&flags) && device.probe(interface)).then_some((interface, kind, flags & 1 != 0))
     });
     let Some((interface, kind, is_probe)) = asked else {
@@ -282,7 +290,9 @@ fn check_query(device: &Device, payload: &[u8], errno: Option<Errno>, body: &[u8
     };
     assert!(u64::from(plane.size) <= device.vram().size());
     match plane.source {
-        Source::Region { index, .. } => plane.check_within(device.regions().get(index).unwrap().size).unwrap(),
+        Source::Region { index, .. } => {
+            plane.check_within(device.regions().get(index).unwrap().size).unwrap()
+        }
         Source::Buffer { id, .. } => {
             ids.queried(id);
             plane.check_within(u64::from(plane.size)).unwrap();

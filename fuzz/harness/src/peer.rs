@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 use vfio_gfx::abi::{Interface, PlaneInfo, PlaneRequest};
 use vfio_gfx::device::SharedDevice;
 use vfio_gfx::vfio_user::{
-    Command, Ending, HEADER_SIZE, Header, Inbox, MAX_MESSAGE, MAX_MSG_FDS, Outbox, Role, Session, Version, VmmSlot,
+    Command, Ending, HEADER_SIZE, Header, Inbox, MAX_MESSAGE, MAX_MSG_FDS, Outbox, Role, Session, Version,
+    VmmSlot,
 };
 use zerocopy::{FromBytes, IntoBytes};
 

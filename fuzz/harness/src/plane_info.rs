@@ -22,7 +22,8 @@ pub fn plane_info(data: &[u8]) {
         raw.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
     } else {
         (raw.argsz, raw.flags, raw.drm_plane_type) = (input.number(), input.number(), input.number());
-        raw.drm_format = u32::from_le_bytes(input.pick(&[*b"XR24", *b"RG16", *b"XR48", *b"RG24", *b"????", [0; 4]]));
+        raw.drm_format =
+            u32::from_le_bytes(input.pick(&[*b"XR24", *b"RG16", *b"XR48", *b"RG24", *b"????", [0; 4]]));
         (raw.width, raw.height, raw.stride, raw.size) =
             (input.number(), input.number(), input.number(), input.number());
         (raw.x_pos, raw.y_pos, raw.x_hot, raw.y_hot) =

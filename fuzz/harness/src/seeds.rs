@@ -1,1 +1,290 @@
-//! Inputs to start from, written down as the operations they are.
+//! Inputs to start from, written down as the operations they are: what drivers, VMMs and consoles really do.
+//!
+//! `cargo run -p vfio-gfx-fuzz --bin seeds` puts them into `fuzz/corpus`. The replay test runs them as they are here.
+
+use vfio_gfx::abi::caps::{RegionCap, SparseArea, encode};
+use vfio_gfx::edid::{Config, Mode, generate};
+use vfio_gfx::vfio_user::{Command, HEADER_SIZE, Header, RegionAccess, Role};
+use zerocopy::IntoBytes;
+
+use crate::peer::proposal;
+
+/// A number as the targets read one.
+fn number(n: u32) -> Vec<u8> {
+    match u8::try_from(n) {
+        Ok(small @ 0..64) => vec![small],
+        _ => [&[0xff], n.to_le_bytes().as_slice()].concat(),
+    }
+}
+
+fn numbers(list: &[u32]) -> Vec<u8> {
+    list.iter().flat_map(|n| number(*n)).collect()
+}
+
+fn count(list: &[u32]) -> u8 {
+    u8::try_from(list.len()).unwrap_or(u8::MAX)
+}
+
+/// Operation 0 of the `ioctl` target: which request, how much memory, the fields in it.
+fn call(request: u8, len: u8, fields: &[u32]) -> Vec<u8> {
+    [&[0, request, len, count(fields)], numbers(fields).as_slice()].concat()
+}
+
+/// Operation 6 of the `ioctl` and `messages` targets.
+fn mode(width: u16, height: u16) -> Vec<u8> {
+    [&[6], width.to_le_bytes().as_slice(), &height.to_le_bytes()].concat()
+}
+
+/// Every device of the menu through each set of interfaces, asked everything.
+#[must_use]
+pub fn ioctl() -> Vec<Vec<u8>> {
+    let mut session = call(0, 24, &[24]);
+    for index in [0, 2, 7, 8, 9, 16] {
+        session.extend(call(1, 32, &[32, 0, index]));
+        session.extend(call(1, 80, &[80, 0, index]));
+    }
+    session.extend(call(3, 16, &[16, 0, 1]));
+    session.extend(mode(640, 480));
+    for flags in [3, 5, 2, 4] {
+        session.extend(call(7, 64, &[64, flags, 1]));
+    }
+    session.extend([call(10, 4, &[1]), call(10, 4, &[2]), call(6, 0, &[])].concat());
+    let mut seeds: Vec<Vec<u8>> = [0, 6, 9, 10, 11, 14, 15]
+        .into_iter()
+        .flat_map(|device| [1, 2, 3].map(|interfaces| [&[device, interfaces], session.as_slice()].concat()))
+        .collect();
+    // Arm two interrupts, fire, mask, fire, unmask, disarm.
+    let irqs: Vec<u8> = [(4, 32, 2), (1, 32, 0), (1, 8, 0), (2, 32, 0), (1, 16, 0), (1, 32, 0)]
+        .into_iter()
+        .flat_map(|(data, action, fds)| {
+            let arg = call(4, 24, &[24, data + action, 1, 0, 2, 0x0101]);
+            [arg, vec![fds]].concat()
+        })
+        .collect();
+    seeds.push([&[0, 2], irqs.as_slice()].concat());
+    // Reads of each place, and a base that leaves its page.
+    let reads: Vec<u8> = (0..12).flat_map(|place| [4, place, 0, 4]).collect();
+    let pan = [&[5, 4, 8, 2], 1u16.to_le_bytes().as_slice(), &[7, 200]].concat();
+    seeds.push([&[0, 3], reads.as_slice(), &mode(800, 600), &pan, &call(7, 64, &[64, 2, 1])].concat());
+    seeds
+}
+
+/// Operation 0 of the `registers` target.
+fn dispi(register: u8, value: u32) -> Vec<u8> {
+    [&[0, register], number(value).as_slice()].concat()
+}
+
+/// Operation 2 of the `registers` target: data, then place and offset.
+fn poke(place: u8, offset: u8, data: &[u8]) -> Vec<u8> {
+    [&[2, u8::try_from(data.len()).unwrap_or(0)], data, &[place, offset]].concat()
+}
+
+/// What drivers do to a Bochs display, and what a host does to its EDID.
+#[must_use]
+pub fn registers() -> Vec<Vec<u8>> {
+    let bochs_drm =
+        [(4, 0), (3, 32), (1, 1024), (2, 768), (5, 0), (6, 1024), (7, 768), (8, 0), (9, 0), (4, 0x41)];
+    let set_mode: Vec<u8> =
+        bochs_drm.into_iter().flat_map(|(register, value)| dispi(register, value)).collect();
+    let flip =
+        [dispi(6, 1100), dispi(8, 100), vec![7, 60], dispi(9, 200), dispi(6, 1024), vec![7, 200]].concat();
+    let blank = [poke(2, 0, &[0]), poke(2, 0, &[0x20])].concat();
+    let big_endian = poke(6, 4, &[0xbe; 4]);
+    let sizing = [poke(9, 0, &[0xff; 24]), poke(8, 4, &[0]), dispi(1, 640), poke(8, 4, &[7])].concat();
+    let edid = generate(&Config::new(Mode::new(640, 480))).map(|edid| edid.as_bytes()[..64].to_vec());
+    let update =
+        [poke(12, 20, &[2, 0, 0, 0]), poke(14, 0, &edid.unwrap_or_default()), poke(12, 8, &[64, 0, 0, 0])]
+            .concat();
+    let up = poke(12, 20, &[1, 0, 0, 0]);
+    let caps = [dispi(4, 3), vec![4, 8, 4, 2], dispi(0, 0xb0c0), dispi(0, 7)].concat();
+    vec![
+        [set_mode.clone(), flip].concat(),
+        [set_mode.clone(), blank, big_endian, vec![5]].concat(),
+        [sizing, set_mode.clone()].concat(),
+        [update, up, vec![4, 255, 0, 0]].concat(),
+        [caps, set_mode].concat(),
+    ]
+}
+
+/// A whole message.
+fn message(command: Command, payload: &[u8]) -> Vec<u8> {
+    [Header::command(1, command, payload.len()).as_bytes(), payload].concat()
+}
+
+fn access(region: u32, offset: u64, count: u32, data: &[u8]) -> Vec<u8> {
+    [RegionAccess { offset, region, count }.as_bytes(), data].concat()
+}
+
+fn payload(words: &[u32], len: usize) -> Vec<u8> {
+    let mut payload = words.as_bytes().to_vec();
+    payload.resize(len, 0);
+    payload
+}
+
+/// The streams of a VMM and of a console, whole and in pieces.
+#[must_use]
+pub fn session() -> Vec<Vec<u8>> {
+    let probing = [
+        message(Command::GetInfo, &payload(&[16], 16)),
+        message(Command::GetRegionInfo, &payload(&[32, 0, 9], 32)),
+        message(Command::GetRegionInfo, &payload(&[48, 0, 9], 32)),
+        message(Command::GetIrqInfo, &payload(&[16, 0, 1], 16)),
+        message(Command::RegionRead, &access(7, 0, 4, &[])),
+        message(Command::RegionRead, &access(0, 0, 1 << 20, &[])),
+    ];
+    let owning = [
+        message(Command::DmaMap, &payload(&[32, 3, 0, 0, 0, 0, 0x1000], 32)),
+        message(Command::SetIrqs, &payload(&[20, 36, 1, 0, 2], 20)),
+        message(Command::RegionWrite, &access(2, 0x508, 2, &[0x41, 0])),
+        message(Command::DmaUnmap, &payload(&[24, 2], 24)),
+        message(Command::Reset, &[]),
+    ];
+    let looking = [
+        message(Command::QueryGfxPlane, &payload(&[64, 2, 1], 64)),
+        message(Command::GetGfxDmabuf, &payload(&[1], 8)),
+    ];
+    let mut seeds = Vec::new();
+    for role in [Role::Vmm, Role::Console] {
+        let version = message(Command::Version, &proposal(role));
+        let all = [version, probing.concat(), owning.concat(), looking.concat()].concat();
+        for (device, piece) in [(0, 7), (0, 4000), (6, 40), (11, 64)] {
+            let pieces = all.chunks(piece).flat_map(|piece| {
+                let len = u32::try_from(piece.len()).unwrap_or_default();
+                [&[2], number(len).as_slice(), piece].concat()
+            });
+            seeds.push([device, 3].into_iter().chain(pieces).collect());
+        }
+    }
+    // VERSION, then a region write of half a megabyte, most of it a run of one byte.
+    let large = u32::try_from(16 + 17 * 30_000).unwrap_or_default();
+    let head = access(0, 0, 17 * 30_000, &[]);
+    let run = [&[0xa0, 0x77], 30_000u16.to_le_bytes().as_slice()].concat();
+    let write = [&[0xc0, 10, 1, 0], number(large).as_slice(), &[0, 16], &head, &run].concat();
+    seeds.push([&[0, 3, 0xe0, 0], write.as_slice()].concat());
+    seeds
+}
+
+/// Operation 0 of the `messages` target; `console` is which peer.
+fn exchange(console: bool, command: u8, fields: &[u32], data: &[u8]) -> Vec<u8> {
+    let len = u8::try_from(data.len()).unwrap_or(u8::MAX);
+    let head = [if console { 0x80 } else { 0 }, command, count(fields)];
+    let is_write = matches!(command, 7..10);
+    let tail: &[u8] = if is_write { &[0, 1, 0, 0, 0, 20] } else { &[1, 0, 0, 0, 20] };
+    [&head, numbers(fields).as_slice(), &[len], data, tail].concat()
+}
+
+/// A VMM and a console at one device.
+#[must_use]
+pub fn messages() -> Vec<Vec<u8>> {
+    let attach = [0x05, 0, 0x85, 1];
+    let mut both = mode(640, 480);
+    for console in [false, true] {
+        for (command, fields) in [
+            (0, &[60, 3, 1][..]),
+            (0, &[60, 5, 1]),
+            (0, &[60, 2, 1]),
+            (0, &[60, 4, 1]),
+            (3, &[1]),
+            (5, &[0, 0, 7, 32]),
+            (5, &[0, 0, 2, 32]),
+            (5, &[0, 0, 0, 4096]),
+            (10, &[48, 0, 9]),
+            (10, &[32, 0, 0]),
+            (12, &[16]),
+            (13, &[16, 0, 1]),
+            (14, &[20, 36, 1, 0, 2]),
+            (16, &[32, 3, 0, 0, 0, 0, 4096]),
+            (18, &[24, 2]),
+            (19, &[]),
+        ] {
+            both.extend(exchange(console, command, fields, &[]));
+        }
+        both.extend(exchange(console, 7, &[0x508, 0, 2, 2], &[0x41, 0]));
+        both.extend(exchange(console, 7, &[20, 0, 9, 4], &[2, 0, 0, 0]));
+        both.extend(exchange(console, 7, &[0, 0, 0, 4], &[1, 2, 3, 4]));
+    }
+    [0, 6, 11].into_iter().map(|device| [&[device, 3], attach.as_slice(), &both, &[7, 0]].concat()).collect()
+}
+
+/// What real clients say, and what they might.
+#[must_use]
+pub fn version() -> Vec<Vec<u8>> {
+    [
+        r#"{"capabilities": {"pgsizes": 4096, "max_msg_fds": 16, "max_dma_maps": 65535, "max_data_xfer_size": 1048576, "migration": {"max_bitmap_size": 268435456, "pgsize": 4096}, "write_multiple": true}}"#,
+        r#"{"capabilities":{"max_msg_fds":1,"max_data_xfer_size":1048576,"migration":{"pgsize":4096}}}"#,
+        r#"{"capabilities":{"vfio_gfx":{"version":1,"role":"console"}}}"#,
+        r#"{"capabilities":{"vfio_gfx":{"version":18446744073709551615}}}"#,
+        r#"{"capabilities":{"max_msg_fds":0,"max_dma_maps":4294967295,"pgsizes":4294967295}}"#,
+        r#"{"capabilities":{}}"#,
+        "{}",
+    ]
+    .into_iter()
+    .map(|json| [&[0, 0, 1, 0], json.as_bytes(), &[0]].concat())
+    .chain([vec![0, 0, 0, 0]])
+    .collect()
+}
+
+/// EDIDs of one to three blocks.
+#[must_use]
+pub fn edid_parse() -> Vec<Vec<u8>> {
+    let with_cta = [(640, 480), (1366, 768), (2560, 1440), (7680, 4320)]
+        .map(|(width, height)| Config::new(Mode::new(width, height)));
+    let plain = Config { cta: false, ..Config::new(Mode::new(1024, 768)) };
+    // A CTA block with a video data block, which ours do not have.
+    let mut video = vec![0; 128];
+    video[..9].copy_from_slice(&[2, 3, 9, 0, 0x44, 0x90, 4, 31, 200]);
+    with_cta
+        .iter()
+        .chain([&plain])
+        .filter_map(|config| generate(config).ok())
+        .map(|edid| edid.as_bytes().to_vec())
+        .map(|edid| if edid.len() == 128 { [&edid[..126], &[1, 0], &video].concat() } else { edid })
+        .collect()
+}
+
+/// Displays to describe.
+#[must_use]
+pub fn edid_generate() -> Vec<Vec<u8>> {
+    let rest = |name: &str| {
+        let len = u8::try_from(name.len()).unwrap_or_default();
+        [&[45, 0, 0, 1, 2, 3, 1, 0, len], name.as_bytes(), &[1, 42, 1]].concat()
+    };
+    let mode = |width, height| numbers(&[width, height]);
+    vec![
+        [mode(1024, 768), vec![1, 0], rest("Screen")].concat(),
+        [mode(7680, 4320), vec![1, 0], rest("Large")].concat(),
+        [mode(1920, 1080), vec![0], 144_000u32.to_le_bytes().to_vec(), vec![0], rest("Fast")].concat(),
+        [mode(800, 600), vec![1, 1], mode(800, 600), rest("Bounded")].concat(),
+        [mode(800, 600), vec![1, 2, 0], number(524_288), rest("Small VRAM")].concat(),
+        [mode(1366, 768), vec![1, 4], mode(344, 194), rest("Panel")].concat(),
+    ]
+}
+
+/// Chains as devices have them.
+#[must_use]
+pub fn caps() -> Vec<Vec<u8>> {
+    let areas = (0..3).map(|n| SparseArea { offset: n << 12, size: 4096 }).collect();
+    [
+        vec![],
+        vec![RegionCap::GFX_EDID],
+        vec![RegionCap::SparseMmap(areas), RegionCap::GFX_EDID, RegionCap::Other { id: 5, version: 1 }],
+    ]
+    .into_iter()
+    .map(|list| [&[32, 0], [0; 32].as_slice(), &encode(&list)].concat())
+    .collect()
+}
+
+/// A framebuffer, a cursor, and one that is all bytes.
+#[must_use]
+pub fn plane_info() -> Vec<Vec<u8>> {
+    let start = |interface: u8, kind: u8| [vec![interface, kind, 0, 0, 0], number(1 << 22), vec![0]].concat();
+    let screen = numbers(&[60, 4, 1]);
+    let rest = numbers(&[640, 480, 2560, 1_228_800, 0, 0, 0, 0, 0, 0, 9]);
+    let cursor = numbers(&[63, 63, 512, 1 << 15, 10, 20, 3, 4, 0, 0, 1]);
+    vec![
+        [start(1, 0), screen.clone(), vec![0], rest].concat(),
+        [start(0, 2), screen, vec![2], cursor].concat(),
+        [vec![1, 0, 0, 0, 0, 0, 1], vec![0x41; 64]].concat(),
+        vec![0; HEADER_SIZE],
+    ]
+}

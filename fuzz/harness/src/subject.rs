@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mdev_sample::DeviceType;
-use mdev_sample::mbochs::Mbochs;
+use mdev_sample::mbochs::{Clock, Mbochs};
 use vfio_gfx::abi::{Interface, PlaneKind, pci_region};
 use vfio_gfx::device::{Backing, Device, DeviceError, DeviceSpec, EdidRegion, Interfaces};
 use vfio_gfx::edid::{self, Config, Mode};
@@ -36,13 +36,13 @@ const MENU: [Option<&str>; 16] = [
     Some("mdpy-hd"),
 ];
 
-/// Video memory of the device that is no sample type.
+/// Video memory of the device that is no sample type, in bytes.
 const VRAM_SIZE: u64 = 4 << 20;
 
 /// A device to take apart.
 pub(crate) struct Subject {
     pub(crate) device: Device,
-    /// Milliseconds on the clock of the device that is no sample type.
+    /// Milliseconds on its clock, which moves when told, so that an input does the same each time.
     pub(crate) clock: Arc<AtomicU64>,
 }
 
@@ -58,20 +58,15 @@ impl Subject {
     }
 
     fn sample(name: &str, interfaces: Interfaces) -> Self {
-        let device = DeviceType::find(name).unwrap().create(Some(interfaces)).unwrap();
-        Self { device, clock: Arc::default() }
+        let (clock, reader) = clock();
+        let device = DeviceType::find(name).unwrap().create_with_clock(Some(interfaces), reader).unwrap();
+        Self { device, clock }
     }
 
-    /// A Bochs display with what no sample type has: a clock that moves when told, and interrupts to arm.
+    /// A Bochs display with what no sample type has: interrupts to arm.
     pub(crate) fn own(interfaces: Interfaces) -> Self {
-        let clock = Arc::new(AtomicU64::new(0));
-        let now = Arc::clone(&clock);
+        let (clock, reader) = clock();
         let max = (1920, 1440);
-        let model = Mbochs::with_clock(
-            VRAM_SIZE,
-            max,
-            Box::new(move || Duration::from_millis(now.load(Ordering::Relaxed))),
-        );
         let edid = edid::generate(&Config::new(Mode::new(800, 600))).unwrap();
         let spec = DeviceSpec {
             name: "own".to_owned(),
@@ -81,10 +76,18 @@ impl Subject {
             interfaces,
             irqs: vec![1, 4],
             edid: Some(EdidRegion::new(edid.as_bytes(), max)),
+            events: true,
         };
         let vram = Arc::new(Vram::new("own", VRAM_SIZE).unwrap());
-        Self { device: Device::new(spec, vram, Box::new(model)), clock }
+        Self { device: Device::new(spec, vram, Box::new(Mbochs::new(VRAM_SIZE, max, reader))), clock }
     }
+}
+
+/// A clock and what reads it.
+fn clock() -> (Arc<AtomicU64>, Clock) {
+    let clock = Arc::new(AtomicU64::new(0));
+    let reader = Arc::clone(&clock);
+    (clock, Box::new(move || Duration::from_millis(reader.load(Ordering::Relaxed))))
 }
 
 /// The common beginning of every driver: a mode of 32 bits per pixel, switched on. Nothing on a device without the
@@ -116,7 +119,8 @@ pub(crate) fn check_planes(device: &mut Device, ids: &mut Ids) {
             Some(plane)
         });
         if let [Some(region), Some(buffer)] = answers {
-            let shape = |plane: Plane| (plane.format, plane.modifier, plane.geometry, plane.size, plane.position);
+            let shape =
+                |plane: Plane| (plane.format, plane.modifier, plane.geometry, plane.size, plane.position);
             assert_eq!(region.map(shape), buffer.map(shape), "the interfaces contradict each other");
         }
     }

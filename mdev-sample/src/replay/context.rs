@@ -25,7 +25,12 @@ pub(super) struct History {
 impl History {
     /// `config` is our configuration space at power-on, which is the original's but for the revision.
     pub(super) fn new(device: &str, config: &[u8]) -> Self {
-        Self { original: Original::new(device, config), got_info: false, newest_buffer: 0, kernel_sizes: BTreeMap::new() }
+        Self {
+            original: Original::new(device, config),
+            got_info: false,
+            newest_buffer: 0,
+            kernel_sizes: BTreeMap::new(),
+        }
     }
 
     /// Takes note of a call after it has been judged.

@@ -30,7 +30,9 @@ pub const DEVIATIONS: &[Deviation] = &[
         id: "irq-flags-defined",
         reason: "GET_IRQ_INFO returns the flags of the interrupt: none",
         answers: "mdpy.c:572, mbochs.c:1243: the caller's own flags come back",
-        matches: |c| c.op_starts("get_irq_info") && c.field == "flags" && c.kernel_left_input() && c.ours == "00000000",
+        matches: |c| {
+            c.op_starts("get_irq_info") && c.field == "flags" && c.kernel_left_input() && c.ours == "00000000"
+        },
     },
     Deviation {
         id: "irq-info-any-time",
@@ -49,7 +51,9 @@ pub const DEVIATIONS: &[Deviation] = &[
         reason: "configuration space has 256 bytes",
         answers: "mdpy.c:35, mbochs.c:73: 255, a size that PCI does not know",
         matches: |c| {
-            c.is("get_region_info", "size") && c.index() == 7 && c.values("ff00000000000000", "0001000000000000")
+            c.is("get_region_info", "size")
+                && c.index() == 7
+                && c.values("ff00000000000000", "0001000000000000")
                 || c.op() == "pread" && c.access_ends(256) && c.kernel_refused("EFAULT") && c.we_accepted()
         },
     },
@@ -83,7 +87,11 @@ pub const DEVIATIONS: &[Deviation] = &[
         reason: "any argsz that covers the struct is fine",
         answers: "vfio.h:40-46; mbochs.c:1218 refuses more than 48",
         matches: |c| {
-            c.is_mbochs() && c.op() == "get_region_info" && c.argsz() > 48 && c.kernel_refused("EINVAL") && c.we_accepted()
+            c.is_mbochs()
+                && c.op() == "get_region_info"
+                && c.argsz() > 48
+                && c.kernel_refused("EINVAL")
+                && c.we_accepted()
         },
     },
     Deviation {
@@ -91,21 +99,32 @@ pub const DEVIATIONS: &[Deviation] = &[
         reason: "a plane without a hotspot says 0xffffffff",
         answers: "vfio.h:805; mdpy.c and mbochs.c leave 0",
         matches: |c| {
-            c.op() == "query_gfx_plane" && matches!(c.field, "x_hot" | "y_hot") && c.values("00000000", "ffffffff")
+            c.op() == "query_gfx_plane"
+                && matches!(c.field, "x_hot" | "y_hot")
+                && c.values("00000000", "ffffffff")
         },
     },
     Deviation {
         id: "size-is-whole-pages",
         reason: "size is a multiple of the page size and covers the plane from the page it starts in",
         answers: "vfio.h:823; mbochs.c:250 gives stride * height",
-        matches: |c| c.is_mbochs() && c.is("query_gfx_plane", "size") && c.kernel_size_is_exact() && c.our_size_is_pages(),
+        matches: |c| {
+            c.is_mbochs()
+                && c.is("query_gfx_plane", "size")
+                && c.kernel_size_is_exact()
+                && c.our_size_is_pages()
+        },
     },
     Deviation {
         id: "first-query-succeeds",
         reason: "the first query of a mode succeeds like the second",
         answers: "mbochs.c:1140-1145: the new buffer is not assigned, so its first query fails with ENOMEM",
         matches: |c| {
-            c.is_mbochs() && c.op() == "query_gfx_plane" && c.is_new_buffer() && c.kernel_refused("ENOMEM") && c.we_accepted()
+            c.is_mbochs()
+                && c.op() == "query_gfx_plane"
+                && c.is_new_buffer()
+                && c.kernel_refused("ENOMEM")
+                && c.we_accepted()
         },
     },
     Deviation {
@@ -113,7 +132,11 @@ pub const DEVIATIONS: &[Deviation] = &[
         reason: "a query for a plane that the device does not have finds it off",
         answers: "vfio.h:785-807; mdpy.c:595 shows its primary plane whatever the type asked for",
         matches: |c| {
-            c.is_mdpy() && c.op() == "query_gfx_plane" && c.plane_type() >= 2 && c.kernel_showed_primary() && c.we_said_off()
+            c.is_mdpy()
+                && c.op() == "query_gfx_plane"
+                && c.plane_type() >= 2
+                && c.kernel_showed_primary()
+                && c.we_said_off()
         },
     },
     Deviation {
@@ -130,7 +153,9 @@ pub const DEVIATIONS: &[Deviation] = &[
         id: "buffer-is-whole-pages",
         reason: "a dma-buf has whole pages; the memfd that stands in for one has the whole video memory",
         answers: "vfio.h:823; mbochs.c:250. A host without /dev/udmabuf has no dma-bufs to give",
-        matches: |c| c.is("get_gfx_dmabuf", "size") && c.kernel_buffer_size_is_exact() && c.our_buffer_size_is_right(),
+        matches: |c| {
+            c.is("get_gfx_dmabuf", "size") && c.kernel_buffer_size_is_exact() && c.our_buffer_size_is_right()
+        },
     },
     Deviation {
         id: "memfd-has-no-offset",
@@ -152,7 +177,9 @@ pub const DEVIATIONS: &[Deviation] = &[
         reason: "configuration space: PCI revision 2 (for the qext registers), writable COMMAND and interrupt line, BARs that \
                  keep only the address bits above their size",
         answers: "mdpy.c:148-171, mbochs.c:308-334: two registers take writes, of any address and as four bytes always",
-        matches: |c| c.op() == "pread" && c.field == "data" && c.offset() < 0xff && c.kernel_read_as_predicted(),
+        matches: |c| {
+            c.op() == "pread" && c.field == "data" && c.offset() < 0xff && c.kernel_read_as_predicted()
+        },
     },
     Deviation {
         id: "edid-from-the-start",
@@ -163,7 +190,11 @@ pub const DEVIATIONS: &[Deviation] = &[
             let (start, end) = (c.offset(), c.offset().saturating_add(c.len()));
             let window = start >= 0x1000 && end <= 0x1400;
             let region = start >= 0x2000 && end <= 0x3000;
-            c.is_mbochs() && c.op() == "pread" && c.field == "data" && (window || region) && c.kernel_read_as_predicted()
+            c.is_mbochs()
+                && c.op() == "pread"
+                && c.field == "data"
+                && (window || region)
+                && c.kernel_read_as_predicted()
         },
     },
     Deviation {
@@ -188,7 +219,12 @@ pub const DEVIATIONS: &[Deviation] = &[
         answers: "QEMU docs/specs/standard-vga.rst; mbochs.c:336-401 stores any value in any of the eleven registers",
         matches: |c| {
             let special = matches!(c.offset(), 0x1500 | 0x1502 | 0x1504 | 0x1506 | 0x1514);
-            c.is_mbochs() && c.op() == "pread" && c.field == "data" && special && c.len() == 2 && c.kernel_read_as_predicted()
+            c.is_mbochs()
+                && c.op() == "pread"
+                && c.field == "data"
+                && special
+                && c.len() == 2
+                && c.kernel_read_as_predicted()
         },
     },
     Deviation {

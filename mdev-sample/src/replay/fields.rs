@@ -26,11 +26,21 @@ fn layout(op: &str) -> &'static [(&'static str, usize)] {
             ("handle", 4),
             ("reserved", 4),
         ],
-        "get_info" => &[("argsz", 4), ("flags", 4), ("num_regions", 4), ("num_irqs", 4), ("cap_offset", 4), ("pad", 4)],
-        "get_region_info" => {
-            &[("argsz", 4), ("flags", 4), ("index", 4), ("cap_offset", 4), ("size", 8), ("offset", 8), ("caps", 16)]
+        "get_info" => {
+            &[("argsz", 4), ("flags", 4), ("num_regions", 4), ("num_irqs", 4), ("cap_offset", 4), ("pad", 4)]
         }
-        "get_irq_info" | "get_irq_info_before_get_info" => &[("argsz", 4), ("flags", 4), ("index", 4), ("count", 4)],
+        "get_region_info" => &[
+            ("argsz", 4),
+            ("flags", 4),
+            ("index", 4),
+            ("cap_offset", 4),
+            ("size", 8),
+            ("offset", 8),
+            ("caps", 16),
+        ],
+        "get_irq_info" | "get_irq_info_before_get_info" => {
+            &[("argsz", 4), ("flags", 4), ("index", 4), ("count", 4)]
+        }
         _ => &[],
     }
 }
@@ -59,7 +69,11 @@ impl Record {
         if let Some(ret) = self.ret {
             fields.push(("ret", ret.to_string()));
         }
-        let texts = [("errno", &self.errno), ("mmap_shared", &self.mmap_shared), ("mmap_private", &self.mmap_private)];
+        let texts = [
+            ("errno", &self.errno),
+            ("mmap_shared", &self.mmap_shared),
+            ("mmap_private", &self.mmap_private),
+        ];
         for (name, text) in texts {
             fields.extend(text.as_ref().map(|text| (name, text.clone())));
         }

@@ -149,7 +149,8 @@ pub fn replay(
         let ours = run::run(device, &record).map_err(|source| ReplayError::Run { line, source })?;
         let fields = judge(device, history, &record, &ours, &mut tally);
         if !fields.is_empty() {
-            report(&Mismatch { record, line: text, fields }).map_err(|source| ReplayError::Read { line, source })?;
+            report(&Mismatch { record, line: text, fields })
+                .map_err(|source| ReplayError::Read { line, source })?;
         }
     }
     Ok(tally)
@@ -171,7 +172,9 @@ fn judge(
 ) -> Vec<(&'static str, String, String)> {
     let kernel = record.kernel_fields();
     let mut names: Vec<&'static str> = kernel.iter().map(|(name, _)| *name).collect();
-    names.extend(ours.iter().map(|(name, _)| *name).filter(|name| kernel.iter().all(|(other, _)| other != name)));
+    names.extend(
+        ours.iter().map(|(name, _)| *name).filter(|name| kernel.iter().all(|(other, _)| other != name)),
+    );
     names.retain(|name| value(&kernel, name) != value(ours, name));
     let mut mismatches = Vec::new();
     if !names.is_empty() {

@@ -40,7 +40,8 @@ pub(super) struct Original {
 impl Original {
     /// A device just made. `config` is our configuration space at power-on; the originals' differs in the revision.
     pub(super) fn new(device: &str, config: &[u8]) -> Self {
-        let mut original = Self { mbochs: device.starts_with("mbochs"), bytes: BTreeMap::new(), first: [0; 4] };
+        let mut original =
+            Self { mbochs: device.starts_with("mbochs"), bytes: BTreeMap::new(), first: [0; 4] };
         original.put(0, config);
         original.put(REVISION, &[1]);
         original.put_dispi_id();

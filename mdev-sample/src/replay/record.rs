@@ -81,7 +81,9 @@ pub struct Hex(pub Vec<u8>);
 impl<'de> Deserialize<'de> for Hex {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        decode(&text).map(Self).ok_or_else(|| serde::de::Error::custom("not an even number of hexadecimal digits"))
+        decode(&text)
+            .map(Self)
+            .ok_or_else(|| serde::de::Error::custom("not an even number of hexadecimal digits"))
     }
 }
 
@@ -129,7 +131,9 @@ impl Record {
         let record: Self = serde_json::from_str(line)?;
         match record.len {
             // A mapping is judged, not read, so its length has no bound.
-            Some(len) if len > MAX_LEN && record.op != "mmap" => Err(RecordError::Length { op: record.op, len }),
+            Some(len) if len > MAX_LEN && record.op != "mmap" => {
+                Err(RecordError::Length { op: record.op, len })
+            }
             _ => Ok(record),
         }
     }

@@ -48,8 +48,15 @@ fn needed<T>(record: &Record, field: &'static str, value: Option<T>) -> Result<T
 pub(super) fn run(device: &mut Device, record: &Record) -> Result<Fields, RunError> {
     match record.op.as_str() {
         "query_gfx_plane" => ioctl(device, record, DeviceIoctl::QueryGfxPlane.raw()),
-        "get_info" | "get_region_info" | "get_irq_info" | "get_irq_info_before_get_info" | "set_irqs" | "device_feature"
-        | "unknown_ioctl" | "ioeventfd" | "get_pci_hot_reset_info" => {
+        "get_info"
+        | "get_region_info"
+        | "get_irq_info"
+        | "get_irq_info_before_get_info"
+        | "set_irqs"
+        | "device_feature"
+        | "unknown_ioctl"
+        | "ioeventfd"
+        | "get_pci_hot_reset_info" => {
             let cmd = needed(record, "cmd", record.cmd)?;
             ioctl(device, record, cmd)
         }

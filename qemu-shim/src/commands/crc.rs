@@ -2,8 +2,6 @@
 
 use std::error::Error;
 use std::io::{self, Write};
-use std::thread::sleep;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use rustix::time::{ClockId, clock_gettime};
@@ -13,9 +11,6 @@ use thiserror::Error;
 use crate::console::{Console, Refresh};
 use crate::crc;
 use crate::target::Target;
-
-/// How often the device is looked at while a new frame is waited for: twice in a frame at 60 Hz.
-const POLL: Duration = Duration::from_millis(8);
 
 #[derive(Debug, Args)]
 pub(super) struct Crc {
@@ -69,6 +64,7 @@ impl Crc {
         let mut out = io::stdout().lock();
         let mut last = None;
         let mut seq = 0;
+        let mut idle = 0;
         while seq < self.frames {
             match self.look(&mut console, last)? {
                 Look::Off if self.frames == 1 => return Err(Off(self.device.clone()).into()),
@@ -78,10 +74,12 @@ impl Crc {
                     last = Some(sum);
                     self.print(&mut out, seq, sum)?;
                     seq += 1;
+                    idle = 0;
                     continue;
                 }
             }
-            sleep(POLL);
+            console.wait(idle)?;
+            idle = idle.saturating_add(1);
         }
         Ok(())
     }

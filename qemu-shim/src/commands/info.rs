@@ -30,6 +30,8 @@ struct Facts {
     flags: u32,
     regions: Vec<RegionSummary>,
     irqs: Vec<u32>,
+    /// Whether the device tells of display changes.
+    events: bool,
     interfaces: Vec<&'static str>,
     planes: Vec<Plane>,
     /// What kind of buffer the primary plane came in.
@@ -77,8 +79,9 @@ impl Facts {
             }
         }
         let edid = display.edid()?;
+        let events = display.backend().watch()?.is_some();
         let interfaces = display.offered().iter().map(|interface| interface.name()).collect();
-        Ok(Self { flags: device.flags.bits(), regions, irqs, interfaces, planes, buffer, edid })
+        Ok(Self { flags: device.flags.bits(), regions, irqs, events, interfaces, planes, buffer, edid })
     }
 
     fn to_json(&self, device: &Target) -> Value {
@@ -88,6 +91,7 @@ impl Facts {
             "interfaces": self.interfaces,
             "regions": self.regions.iter().map(region_json).collect::<Vec<_>>(),
             "irqs": self.irqs,
+            "events": self.events,
             "planes": self.planes.iter().map(plane_json).collect::<Vec<_>>(),
             "buffer": self.buffer,
             "edid": self.edid.as_deref().map(edid_json),
@@ -109,6 +113,9 @@ impl Facts {
         }
         for (index, count) in self.irqs.iter().enumerate().filter(|(_, count)| **count > 0) {
             writeln!(out, "irq {index}  {count}")?;
+        }
+        if self.events {
+            writeln!(out, "tells of display changes")?;
         }
         for plane in &self.planes {
             let geometry = plane.geometry;

@@ -32,6 +32,38 @@ pub const SUBTYPE_GFX_EDID: u32 = 1;
 const BASE: usize = 32;
 const HEADER: usize = 8;
 
+/// Type capability of interrupt info, as once proposed upstream (see the book's "The display extension").
+pub const IRQ_CAP_TYPE: u16 = 1;
+/// `VFIO_IRQ_TYPE_GFX`, as proposed.
+pub const IRQ_TYPE_GFX: u32 = 1;
+/// The display interrupt of this project: one interrupt per kind of change. (The proposal's is subtype 1, with one
+/// interrupt for all.)
+pub const IRQ_SUBTYPE_DISPLAY_EVENTS: u32 = 2;
+
+/// What follows the 16 bytes of the display interrupt's info: `cap_offset`, padding, and the type capability.
+#[must_use]
+pub fn display_irq() -> [u8; 24] {
+    let mut bytes = [0; 24];
+    let header = CapHeader { id: IRQ_CAP_TYPE, version: 1, next: 0 };
+    let parts = [
+        24u32.as_bytes(),
+        &[0; 4],
+        header.as_bytes(),
+        IRQ_TYPE_GFX.as_bytes(),
+        IRQ_SUBTYPE_DISPLAY_EVENTS.as_bytes(),
+    ];
+    for (slot, byte) in bytes.iter_mut().zip(parts.into_iter().flatten()) {
+        *slot = *byte;
+    }
+    bytes
+}
+
+/// Whether an interrupt info (the whole reply) is that of a display interrupt.
+#[must_use]
+pub fn is_display_irq(reply: &[u8]) -> bool {
+    reply.get(16..).is_some_and(|caps| caps.starts_with(&display_irq()))
+}
+
 /// A mappable piece of a region (`struct vfio_region_sparse_mmap_area`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -102,5 +102,7 @@ bitflags! {
         const AUTOMASKED = 4;
         /// Its vectors cannot be changed while some are enabled.
         const NORESIZE = 8;
+        /// The info has capabilities: proposed upstream, not in the uapi (see the book's "The display extension").
+        const CAPS = 16;
     }
 }

@@ -9,12 +9,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::abi::{
-    DEVICE_INFO_MIN, DeviceIoctl, Errno, IRQ_INFO_MIN, Interface, IrqData, IrqInfo, IrqSet, PLANE_INFO_MIN,
-    PlaneInfo, PlaneKind, PlaneRequest, REGION_INFO_MIN, RegionFlags, RegionInfo,
+    DEVICE_INFO_MIN, DeviceIoctl, Errno, IRQ_INFO_MIN, Interface, IrqData, IrqFlags, IrqInfo, IrqSet,
+    PLANE_INFO_MIN, PlaneInfo, PlaneKind, PlaneRequest, REGION_INFO_MIN, RegionFlags, RegionInfo, caps,
 };
 use crate::plane::{Plane, Source};
 
-use super::{Backing, Device, DeviceError, Region};
+use super::{Backing, DISPLAY_EVENTS, DISPLAY_IRQ, Device, DeviceError, Region};
 
 /// What an ioctl returns when it succeeds.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl Device {
         if argsz < DEVICE_INFO_MIN {
             return Err(Errno::EINVAL);
         }
-        let info = [argsz, self.flags().bits(), self.regions.num_regions(), self.irqs.num_irqs()];
+        let info = [argsz, self.flags().bits(), self.regions.num_regions(), self.num_irqs()];
         copy_out(&info, size_of_val(&info), arg)?;
         Ok(IoctlReply::Done)
     }
@@ -102,6 +102,19 @@ impl Device {
         if info.argsz < IRQ_INFO_MIN {
             return Err(Errno::EINVAL);
         }
+        if self.has_events() && info.index == DISPLAY_IRQ {
+            info.count = DISPLAY_EVENTS;
+            info.flags = (IrqFlags::EVENTFD | IrqFlags::CAPS).bits();
+            let caps = caps::display_irq();
+            let needed = size_of::<IrqInfo>() + caps.len();
+            if (info.argsz as usize) < needed {
+                info.argsz = u32::try_from(needed).unwrap_or(u32::MAX);
+            } else {
+                arg.get_mut(size_of::<IrqInfo>()..needed).ok_or(Errno::EFAULT)?.copy_from_slice(&caps);
+            }
+            copy_out(&info, size_of::<IrqInfo>(), arg)?;
+            return Ok(IoctlReply::Done);
+        }
         info.count = self.irqs.count(info.index).ok_or(Errno::EINVAL)?;
         info.flags = self.irqs.flags(info.index).bits();
         copy_out(&info, size_of::<IrqInfo>(), arg)?;
@@ -110,6 +123,12 @@ impl Device {
 
     fn set_irqs(&mut self, arg: &[u8], fds: Vec<OwnedFd>) -> Result<IoctlReply, Errno> {
         let set: IrqSet = copy_in(arg)?;
+        if self.has_events() && set.index == DISPLAY_IRQ {
+            let mut watcher = self.own_watcher.take();
+            let result = self.set_display_irq(&mut watcher, &set, fds);
+            self.own_watcher = watcher;
+            return result.map(|()| IoctlReply::Done);
+        }
         let request = set.parse(self.irqs.count(set.index), false)?;
         let data = arg.get(size_of::<IrqSet>()..).unwrap_or(&[]);
         if request.data == IrqData::Bool && data.len() < request.count as usize {

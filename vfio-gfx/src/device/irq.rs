@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
 
 use crate::abi::{Errno, IrqAction, IrqData, IrqFlags, IrqRequest, pci_irq};
@@ -152,10 +153,18 @@ impl Vector {
         if self.masked {
             self.pending = true;
         } else if let Some(eventfd) = &self.eventfd {
-            // A full counter (EAGAIN) already says that the interrupt fired; any other failure means the descriptor is
-            // not an eventfd, which is the VMM's loss alone.
-            let _ = rustix::io::write(eventfd, &1u64.to_ne_bytes());
+            signal(eventfd);
         }
+    }
+}
+
+/// Adds 1 to an eventfd that somebody else gave us. A write to a full counter would block, unless its owner made it
+/// non-blocking, and everybody with it; it already says what we would. Failures mean that the descriptor is not an
+/// eventfd, which is its owner's loss alone.
+pub(super) fn signal(eventfd: &OwnedFd) {
+    let mut writable = [PollFd::new(eventfd, PollFlags::OUT)];
+    if poll(&mut writable, Some(&Timespec::default())) == Ok(1) {
+        let _ = rustix::io::write(eventfd, &1u64.to_ne_bytes());
     }
 }
 
@@ -206,6 +215,15 @@ mod tests {
         assert!(!fired(&fd));
         irqs.set(request(IrqData::Bool, IrqAction::Unmask, 0, 2), &[0, 1], vec![]).unwrap();
         assert!(fired(&fd));
+    }
+
+    #[test]
+    fn a_full_counter_does_not_block() {
+        let fd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        rustix::io::write(&fd, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+        let mut irqs = Irqs::new(&[0, 1]);
+        irqs.set(request(IrqData::Eventfd, IrqAction::Trigger, 0, 1), &[], vec![fd]).unwrap();
+        irqs.trigger(pci_irq::MSI, 0);
     }
 
     #[test]

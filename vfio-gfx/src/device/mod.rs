@@ -10,6 +10,7 @@ mod config;
 mod dispatch;
 mod edid_region;
 mod error;
+mod events;
 mod irq;
 mod model;
 mod region;
@@ -19,17 +20,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bitflags::bitflags;
 
-use crate::abi::{DeviceFlags, Interface, PlaneKind, PlaneRequest, pci_region};
+use crate::abi::{
+    DeviceFlags, Errno, Interface, IrqAction, IrqData, IrqSet, PlaneKind, PlaneRequest, pci_irq, pci_region,
+};
 use crate::memory::{BufferKind, PAGE_SIZE, SharedBuffer, Udmabuf, Vram, page_align};
 use crate::plane::{Plane, Source};
 
 use buffers::{BufferKey, BufferTable};
+use events::{Planes, Watchers};
 
 pub use buffers::BUFFER_TABLE_SIZE;
 pub use config::{CONFIG_SIZE, ConfigError, ConfigSpace, Identity};
 pub use dispatch::IoctlReply;
 pub use edid_region::{EDID_BLOB_MAX, EDID_BLOB_OFFSET, EDID_REGION_SIZE, EdidRegion, EdidRegionError};
 pub use error::DeviceError;
+pub use events::{DISPLAY_EVENTS, DisplayEvents, Watcher};
 pub use irq::{IrqError, Irqs, MAX_IRQS};
 pub use model::{Model, Platform, Scanout};
 pub use region::{Backing, Region, RegionTable};
@@ -73,7 +78,13 @@ pub struct DeviceSpec {
     pub irqs: Vec<u32>,
     /// The EDID region, if it has one.
     pub edid: Option<EdidRegion>,
+    /// Whether it has the display interrupt: index [`DISPLAY_IRQ`], one interrupt per kind of [`DisplayEvents`].
+    pub events: bool,
 }
+
+/// The interrupt index that tells of display changes, on devices that have it: the first device-specific one. It is per
+/// client: whoever asks for it is told, and nobody takes it from another.
+pub const DISPLAY_IRQ: u32 = pci_irq::COUNT;
 
 /// A mediated display device.
 pub struct Device {
@@ -84,6 +95,10 @@ pub struct Device {
     interfaces: Interfaces,
     irqs: Irqs,
     edid: Option<EdidRegion>,
+    /// Who wants to know of changes, and what they know; `None` on devices without the display interrupt.
+    watchers: Option<(Watchers, Planes)>,
+    /// Of whoever holds the device's descriptor.
+    own_watcher: Option<Watcher>,
     buffers: BufferTable,
     vram: Arc<Vram>,
     /// The host's udmabuf driver; `None` where it has none and buffers are memfds.
@@ -112,6 +127,8 @@ impl Device {
             interfaces: spec.interfaces,
             irqs: Irqs::new(&spec.irqs),
             edid: spec.edid,
+            watchers: spec.events.then(Default::default),
+            own_watcher: None,
             buffers: BufferTable::new(),
             udmabuf: Udmabuf::open().ok(),
             vram,
@@ -190,9 +207,83 @@ impl Device {
             Backing::Trapped => {
                 let platform = Platform { vram: &self.vram, edid: self.edid.as_ref() };
                 self.model.write(index, offset, data, &platform);
+                self.tell_watchers();
             }
         }
         Ok(())
+    }
+
+    fn planes(&mut self) -> Planes {
+        PlaneKind::ALL.map(|kind| self.model.scanout(kind))
+    }
+
+    /// Signals what changed since the last time. Costs nothing while nobody waits.
+    fn tell_watchers(&mut self) {
+        if self.watchers.as_ref().is_none_or(|(watchers, _)| watchers.is_empty()) {
+            return;
+        }
+        let new = self.planes();
+        if let Some((watchers, known)) = &mut self.watchers {
+            let events = events::differences(known, &new);
+            *known = new;
+            if !events.is_empty() {
+                watchers.tell(events);
+            }
+        }
+    }
+
+    /// Waits for display changes, from now on: the returned [`Watcher`] takes an eventfd per kind of [`DisplayEvents`].
+    /// `None` on a device without the display interrupt.
+    pub fn watch(&mut self) -> Option<Watcher> {
+        self.tell_watchers();
+        let planes = self.planes();
+        let (watchers, known) = self.watchers.as_mut()?;
+        *known = planes;
+        Some(watchers.add())
+    }
+
+    /// Sets the eventfds of one party's display interrupt: `SET_IRQS` on index [`DISPLAY_IRQ`], with `ACTION_TRIGGER` and
+    /// either one eventfd per interrupt of the range or none, which takes them away. `DATA_NONE` with a count of 0 ends it.
+    ///
+    /// # Errors
+    /// `EINVAL` where the request is malformed or the device has no such interrupt, `ENOTTY` for masking and the like.
+    pub fn set_display_irq(
+        &mut self,
+        watcher: &mut Option<Watcher>,
+        set: &IrqSet,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), Errno> {
+        let request = set.parse(self.has_events().then_some(DISPLAY_EVENTS), false)?;
+        match (request.data, request.action) {
+            (IrqData::None, IrqAction::Trigger) if request.count == 0 => *watcher = None,
+            (IrqData::Eventfd, IrqAction::Trigger) => {
+                if !fds.is_empty() && fds.len() != request.count as usize {
+                    return Err(Errno::EINVAL);
+                }
+                if watcher.is_none() {
+                    *watcher = self.watch();
+                }
+                let watcher = watcher.as_ref().ok_or(Errno::EINVAL)?;
+                let mut fds = fds.into_iter();
+                for event in request.start..request.start + request.count {
+                    watcher.set(event, fds.next());
+                }
+            }
+            _ => return Err(Errno::ENOTTY),
+        }
+        Ok(())
+    }
+
+    /// What `GET_INFO` says: the highest interrupt index plus one.
+    #[must_use]
+    pub fn num_irqs(&self) -> u32 {
+        if self.has_events() { self.irqs.num_irqs().max(DISPLAY_IRQ + 1) } else { self.irqs.num_irqs() }
+    }
+
+    /// Whether it has the display interrupt.
+    #[must_use]
+    pub fn has_events(&self) -> bool {
+        self.watchers.is_some()
     }
 
     /// Reads a region as the guest does: a BAR reads as all ones while memory decoding is off.
@@ -337,6 +428,7 @@ impl Device {
     pub fn reset(&mut self) {
         let platform = Platform { vram: &self.vram, edid: self.edid.as_ref() };
         self.model.reset(&platform);
+        self.tell_watchers();
     }
 }
 

@@ -5,7 +5,7 @@ use crate::abi::{DeviceFlags, Interface, PlaneKind, RegionFlags};
 use crate::memory::{BufferKind, Mapping};
 use crate::plane::Plane;
 
-use super::DisplayError;
+use super::{DisplayError, Watch};
 
 /// What `GET_INFO` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,12 @@ pub trait Backend: Send {
     /// # Errors
     /// [`DisplayError`].
     fn query(&mut self, interface: Interface, kind: PlaneKind) -> Result<Option<Plane>, DisplayError>;
+
+    /// Asks to be told of display changes; `None` where the device cannot tell.
+    ///
+    /// # Errors
+    /// [`DisplayError`].
+    fn watch(&mut self) -> Result<Option<Watch>, DisplayError>;
 
     /// Maps a whole region for reading.
     ///

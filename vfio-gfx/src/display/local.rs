@@ -6,7 +6,7 @@ use crate::device::{Backing, DeviceError, SharedDevice};
 use crate::memory::{BufferKind, Mapping};
 use crate::plane::Plane;
 
-use super::{Backend, BufferMapping, DeviceSummary, DisplayError, RegionSummary};
+use super::{Backend, BufferMapping, DeviceSummary, DisplayError, RegionSummary, Watch};
 
 /// Asks a device directly.
 #[derive(Debug)]
@@ -22,8 +22,8 @@ impl Local {
 
 impl Backend for Local {
     fn device(&mut self) -> Result<DeviceSummary, DisplayError> {
-        let mut device = self.0.lock();
-        let num_irqs = device.irqs().num_irqs();
+        let device = self.0.lock();
+        let num_irqs = device.num_irqs();
         Ok(DeviceSummary { flags: device.flags(), num_regions: device.regions().num_regions(), num_irqs })
     }
 
@@ -53,6 +53,17 @@ impl Backend for Local {
 
     fn query(&mut self, interface: Interface, kind: PlaneKind) -> Result<Option<Plane>, DisplayError> {
         Ok(self.0.lock().query(interface, kind)?)
+    }
+
+    fn watch(&mut self) -> Result<Option<Watch>, DisplayError> {
+        let Some(watcher) = self.0.lock().watch() else {
+            return Ok(None);
+        };
+        let watch = Watch::new()?;
+        for (event, eventfd) in (0..).zip(watch.eventfds()) {
+            watcher.set(event, Some(eventfd.try_clone()?));
+        }
+        Ok(Some(watch.held_by(watcher)))
     }
 
     fn map_region(&mut self, index: u32) -> Result<Mapping, DisplayError> {

@@ -9,11 +9,13 @@ mod backend;
 mod error;
 mod local;
 mod remote;
+mod watch;
 
 pub use backend::{Backend, BufferMapping, DeviceSummary, RegionSummary};
 pub use error::DisplayError;
 pub use local::Local;
 pub use remote::Remote;
+pub use watch::Watch;
 
 use crate::abi::{EdidRegisters, Interface, LinkState, PlaneKind, caps::RegionCap, pci_region};
 use crate::memory::Mapping;

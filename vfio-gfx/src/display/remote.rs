@@ -6,18 +6,25 @@ use std::path::Path;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::abi::{
-    DeviceFlags, Errno, Interface, IrqInfo, PlaneKind, PlaneRequest, REGION_INFO_MIN, RegionFlags,
-    RegionInfo, caps,
+    DeviceFlags, Errno, IRQ_SET_HEADER, Interface, IrqInfo, IrqSet, PlaneKind, PlaneRequest, REGION_INFO_MIN,
+    RegionFlags, RegionInfo, caps, pci_irq,
 };
+use crate::device::DISPLAY_EVENTS;
 use crate::memory::{BufferKind, Mapping};
 use crate::plane::Plane;
 use crate::vfio_user::extension::{BufferReply, BufferRequest, PlaneReply, kind_from_raw};
 use crate::vfio_user::{Client, ClientError, Command, RegionAccess, Role};
 
-use super::{Backend, BufferMapping, DeviceSummary, DisplayError, RegionSummary};
+use super::{Backend, BufferMapping, DeviceSummary, DisplayError, RegionSummary, Watch};
 
 /// Most bytes of capabilities that are asked for.
 const MAX_REGION_INFO: u32 = 4096;
+/// Most interrupt indices that are looked at.
+const MAX_IRQ_INDICES: u32 = 16;
+/// Room for an interrupt info with its capabilities.
+const IRQ_INFO_ROOM: u32 = 256;
+/// `VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER` (vfio.h)
+const IRQ_SET_EVENTFD_TRIGGER: u32 = 0x24;
 /// Data bytes per region access; every server allows the protocol's default of 1 MiB.
 const CHUNK: usize = 1 << 16;
 
@@ -97,6 +104,26 @@ impl Backend for Remote {
             Ok(read_struct::<PlaneReply>(Command::QueryGfxPlane, payload)?.0)
         })?;
         Ok(Plane::from_raw(&reply.info, interface, kind, reply.offset)?)
+    }
+
+    fn watch(&mut self) -> Result<Option<Watch>, DisplayError> {
+        let num_irqs = self.device()?.num_irqs.min(MAX_IRQ_INDICES);
+        for index in pci_irq::COUNT..num_irqs {
+            let request = IrqInfo { argsz: IRQ_INFO_ROOM, flags: 0, index, count: 0 };
+            let (info, is_display) =
+                self.0.call(Command::GetIrqInfo, &[request.as_bytes()], |payload, _| {
+                    let (info, _) = read_struct::<IrqInfo>(Command::GetIrqInfo, payload)?;
+                    Ok((info, caps::is_display_irq(payload)))
+                })?;
+            if is_display && info.count == DISPLAY_EVENTS {
+                let watch = Watch::new()?;
+                let flags = IRQ_SET_EVENTFD_TRIGGER;
+                let set = IrqSet { argsz: IRQ_SET_HEADER, flags, index, start: 0, count: DISPLAY_EVENTS };
+                self.0.call_with_fds(Command::SetIrqs, &[set.as_bytes()], watch.eventfds(), |_, _| Ok(()))?;
+                return Ok(Some(watch));
+            }
+        }
+        Ok(None)
     }
 
     fn map_region(&mut self, index: u32) -> Result<Mapping, DisplayError> {

@@ -13,10 +13,10 @@ use super::extension::{BufferReply, BufferRequest, PlaneReply, kind_to_raw};
 use super::session::{Agreed, Outbox, Session};
 use super::{DmaMap, DmaUnmap, MAX_DATA_XFER, RegionAccess, Role};
 use crate::abi::{
-    DEVICE_INFO_MIN, DeviceIoctl, Errno, PlaneInfo, PlaneRequest, REGION_INFO_MIN, RegionFlags, RegionInfo,
-    pci_region,
+    DEVICE_INFO_MIN, DeviceIoctl, Errno, IRQ_INFO_MIN, IrqSet, PlaneInfo, PlaneRequest, REGION_INFO_MIN,
+    RegionFlags, RegionInfo, caps, pci_region,
 };
-use crate::device::{Backing, CONFIG_SIZE};
+use crate::device::{Backing, CONFIG_SIZE, DISPLAY_IRQ};
 use crate::plane::Plane;
 
 /// What PCI Express calls extended configuration space ends here. A VMM that probes for it must read ones, not an error.
@@ -52,8 +52,10 @@ impl Session {
     }
 
     pub(super) fn get_irq_info(&self, payload: &[u8], out: &mut Outbox) -> Result<(), Errno> {
-        let info = self.info_ioctl(DeviceIoctl::GetIrqInfo, payload, 16)?;
-        out.bytes.extend_from_slice(&info[..16]);
+        let info = self.info_ioctl(DeviceIoctl::GetIrqInfo, payload, IRQ_INFO_MIN)?;
+        // Capabilities follow only where there are some and the caller brought room.
+        let len = if caps::is_display_irq(&info) { info.len() } else { IRQ_INFO_MIN as usize };
+        out.bytes.extend_from_slice(&info[..len]);
         Ok(())
     }
 
@@ -138,7 +140,22 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn set_irqs(&self, payload: &[u8], fds: Vec<OwnedFd>) -> Result<(), Errno> {
+    /// The display interrupt is each client's own; all others are the VMM's.
+    pub(super) fn set_irqs(
+        &mut self,
+        agreed: Agreed,
+        payload: &[u8],
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), Errno> {
+        let (set, _): (IrqSet, _) = parse(payload)?;
+        let mut device = self.device.lock();
+        if device.has_events() && set.index == DISPLAY_IRQ {
+            return device.set_display_irq(&mut self.watcher, &set, fds);
+        }
+        drop(device);
+        if agreed.role == Role::Console {
+            return Err(Errno::EPERM);
+        }
         let mut arg = payload.to_vec();
         self.device.lock().ioctl(DeviceIoctl::SetIrqs.raw(), &mut arg, fds)?;
         Ok(())

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno as Sys;
 use thiserror::Error;
@@ -115,6 +115,20 @@ impl Client {
         payload: &[&[u8]],
         read: impl FnOnce(&[u8], Vec<OwnedFd>) -> Result<T, ClientError>,
     ) -> Result<T, ClientError> {
+        self.call_with_fds(command, payload, &[], read)
+    }
+
+    /// The same with descriptors beside the command, at most [`MAX_MSG_FDS`](super::MAX_MSG_FDS).
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn call_with_fds<T>(
+        &mut self,
+        command: Command,
+        payload: &[&[u8]],
+        mut fds: &[OwnedFd],
+        read: impl FnOnce(&[u8], Vec<OwnedFd>) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
         let id = self.next_id;
         self.next_id = id.wrapping_add(1);
         let header = Header::command(id, command, payload.iter().map(|piece| piece.len()).sum());
@@ -128,13 +142,17 @@ impl Client {
             Sys::PIPE | Sys::CONNRESET => ClientError::Closed,
             errno => ClientError::Socket(errno.into()),
         };
+        // The socket's own time-out is for each piece, and a peer may make any number of them.
+        let start = Instant::now();
+        let in_time = || if start.elapsed() < TIMEOUT { Ok(()) } else { Err(ClientError::TimedOut(command)) };
         let mut rest = self.request.as_slice();
         while !rest.is_empty() {
-            match socket::send(self.stream.as_fd(), rest, &[]) {
-                Ok(len) => rest = rest.get(len..).unwrap_or(&[]),
+            match socket::send(self.stream.as_fd(), rest, fds) {
+                Ok(len) => (rest, fds) = (rest.get(len..).unwrap_or(&[]), &[]),
                 Err(Sys::INTR) => {}
                 Err(errno) => return Err(lost(errno)),
             }
+            in_time()?;
         }
         loop {
             // `next_message` borrows the inbox, so look before taking.
@@ -147,6 +165,7 @@ impl Client {
                 Err(Sys::INTR) => {}
                 Err(errno) => return Err(lost(errno)),
             }
+            in_time()?;
         }
         let Some(reply) = self.inbox.next_message()? else {
             return Err(ClientError::Closed);

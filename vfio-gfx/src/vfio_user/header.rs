@@ -3,6 +3,7 @@
 use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use super::MAX_MSG_FDS;
 use crate::abi::Errno;
 
 /// Bytes of a header.
@@ -112,6 +113,12 @@ pub enum HeaderError {
         found: u32,
         /// Largest message accepted here.
         limit: usize,
+    },
+    /// More descriptors came with an unfinished message than any message may have.
+    #[error("{found} descriptors with an unfinished message: at most {MAX_MSG_FDS} are accepted")]
+    Fds {
+        /// How many.
+        found: usize,
     },
     /// Neither command nor reply.
     #[error("message flags {0:#x} are neither command nor reply")]

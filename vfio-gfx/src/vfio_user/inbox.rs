@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 
 use zerocopy::FromBytes;
 
-use super::{HEADER_SIZE, Header, HeaderError};
+use super::{HEADER_SIZE, Header, HeaderError, MAX_MSG_FDS};
 
 /// What the buffer starts with and shrinks back to: every message but large region writes fits.
 const SMALL: usize = 4096;
@@ -62,8 +62,13 @@ impl Inbox {
     /// message at the front, whose size has been checked.
     ///
     /// # Errors
-    /// [`HeaderError`] when the front is no message.
+    /// [`HeaderError`] when the front is no message, or has more descriptors than one may have.
     pub fn space(&mut self) -> Result<&mut [u8], HeaderError> {
+        // No whole message is left, so all of them came with the unfinished one.
+        let found = self.fds.iter().map(|(_, fds)| fds.len()).sum();
+        if found > MAX_MSG_FDS {
+            return Err(HeaderError::Fds { found });
+        }
         let wanted = self.front_size()?.map_or(HEADER_SIZE, |(_, size)| size).max(SMALL);
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -174,6 +179,17 @@ mod tests {
         let whole = message(1, &[7; 100]);
         assert!(feed(&mut inbox, &whole[..20], vec![fd()]).is_empty());
         assert_eq!(feed(&mut inbox, &whole[20..], vec![]), [(1, vec![7; 100], 1)]);
+    }
+
+    #[test]
+    fn descriptors_do_not_pile_up_behind_an_unfinished_message() {
+        let mut inbox = Inbox::new(1024);
+        let whole = message(1, &[7; 100]);
+        for byte in &whole[..8] {
+            feed(&mut inbox, &[*byte], vec![fd()]);
+        }
+        inbox.filled(0, vec![fd()]);
+        assert_eq!(inbox.space().unwrap_err(), HeaderError::Fds { found: 9 });
     }
 
     #[test]

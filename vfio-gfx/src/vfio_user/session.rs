@@ -10,7 +10,7 @@ use zerocopy::IntoBytes;
 
 use super::{Command, DmaTable, HEADER_SIZE, HeaderError, Kind, Message, Role, Version};
 use crate::abi::Errno;
-use crate::device::SharedDevice;
+use crate::device::{SharedDevice, Watcher};
 
 /// What an [`Outbox`] shrinks back to.
 const SMALL: usize = 4096;
@@ -80,6 +80,8 @@ pub(super) struct Agreed {
 pub struct Session {
     pub(super) device: SharedDevice,
     pub(super) dma: DmaTable,
+    /// Its display interrupt.
+    pub(super) watcher: Option<Watcher>,
     agreed: Option<Agreed>,
     slot: VmmSlot,
 }
@@ -88,7 +90,7 @@ impl Session {
     /// A connection that has said nothing yet.
     #[must_use]
     pub fn new(device: SharedDevice, slot: VmmSlot) -> Self {
-        Self { device, dma: DmaTable::default(), agreed: None, slot }
+        Self { device, dma: DmaTable::default(), watcher: None, agreed: None, slot }
     }
 
     /// What the connection is for, once it has said so.
@@ -143,14 +145,12 @@ impl Session {
             Command::RegionWrite => self.region_write(agreed, payload, out),
             Command::QueryGfxPlane if agreed.extension => self.query_gfx_plane(payload, out),
             Command::GetGfxDmabuf if agreed.extension => self.get_gfx_dmabuf(agreed, payload, out),
-            Command::DmaMap | Command::DmaUnmap | Command::SetIrqs | Command::Reset
-                if agreed.role == Role::Console =>
-            {
+            Command::DmaMap | Command::DmaUnmap | Command::Reset if agreed.role == Role::Console => {
                 Err(Errno::EPERM)
             }
             Command::DmaMap => self.dma_map(payload, &fds),
             Command::DmaUnmap => self.dma_unmap(payload, out),
-            Command::SetIrqs => self.set_irqs(payload, fds),
+            Command::SetIrqs => self.set_irqs(agreed, payload, fds),
             Command::Reset => {
                 self.device.lock().reset();
                 Ok(())

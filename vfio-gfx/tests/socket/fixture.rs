@@ -76,13 +76,8 @@ impl Model for Registers {
 }
 
 fn device() -> Device {
-    let identity = Identity {
-        id: (0x1234, 0x5678),
-        subsystem: (0, 0),
-        class: (3, 0x80, 0),
-        revision: 1,
-        command: 3,
-    };
+    let identity =
+        Identity { id: (0x1234, 0x5678), subsystem: (0, 0), class: (3, 0x80, 0), revision: 1, command: 3 };
     let config = ConfigSpace::new(identity).with_memory_bar(VRAM, VRAM_SIZE, true).unwrap();
     let vram = Vram::new("fixture", VRAM_SIZE).unwrap();
     vram.write(MARK_AT, MARK).unwrap();
@@ -102,6 +97,7 @@ fn device() -> Device {
         interfaces: Interfaces::all(),
         irqs: vec![0, 1],
         edid: Some(EdidRegion::new(&EDID_BYTES, (0, 0))),
+        events: false,
     };
     Device::new(spec, Arc::new(vram), Box::new(Registers::default()))
 }
@@ -120,7 +116,7 @@ impl Turn {
         Self::Shared { _guard: PROCESS.read().unwrap_or_else(PoisonError::into_inner) }
     }
 
-    fn alone() -> Self {
+    pub(crate) fn alone() -> Self {
         Self::Alone { _guard: PROCESS.write().unwrap_or_else(PoisonError::into_inner) }
     }
 }

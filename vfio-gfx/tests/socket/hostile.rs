@@ -8,9 +8,9 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::fixture::{EDID, REGISTERS, Served, VRAM, VRAM_SIZE, check_console, check_vmm};
 use crate::peer::{
-    CONSOLE, DMA_MAP, DMA_UNMAP, GET_GFX_DMABUF, GET_INFO, GET_IRQ_INFO, GET_REGION_INFO, MOST_FDS, Peer,
-    QUERY_GFX_PLANE, REGION_READ, REGION_WRITE, RESET, SET_IRQS, VERSION, VMM, access, message, region_info,
-    sized, version, words, write_payload,
+    CONSOLE, DMA_MAP, DMA_UNMAP, GET_GFX_DMABUF, GET_INFO, GET_IRQ_INFO, GET_REGION_INFO, MOST_FDS, NO_REPLY,
+    Peer, QUERY_GFX_PLANE, REGION_READ, REGION_WRITE, RESET, SET_IRQS, VERSION, VMM, access, message,
+    region_info, sized, version, words, write_payload,
 };
 
 pub(crate) const EPERM: u32 = 1;
@@ -23,9 +23,6 @@ pub(crate) const EOPNOTSUPP: u32 = 95;
 
 /// `MAX_MESSAGE`: a header, the fixed part of a region write, and the protocol's default of 1 MiB of data.
 const LONGEST: u32 = 16 + 16 + (1 << 20);
-
-/// Bit 4 of the flags.
-const NO_REPLY: u8 = 0x10;
 
 /// What becomes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +86,7 @@ impl Case {
             return;
         }
         let mut bytes = self.bytes.clone();
-        bytes[8] |= NO_REPLY;
+        bytes[8..12].copy_from_slice(&NO_REPLY.to_ne_bytes());
         self.send(peer, &bytes);
         assert!(peer.send(&message(8, GET_INFO, 0, &words(&[16, 0, 0, 0])), &[]), "{}: closed", self.name);
         assert_eq!(peer.reply().map(|reply| reply.id), Some(8), "{}: a reply that nobody wants", self.name);
@@ -221,10 +218,20 @@ fn consoles() -> Vec<Case> {
     add("EDID limits", REGION_WRITE, &write_payload(EDID, 12, &words(&[1])), Refused(EPERM));
     add("registers read", REGION_READ, &access(REGISTERS, 0, 4), Refused(EPERM));
     for argsz in [0, 59] {
-        add("plane argsz", QUERY_GFX_PLANE, &words(&[[argsz, 4].as_slice(), &[0; 14]].concat()), Refused(EINVAL));
+        add(
+            "plane argsz",
+            QUERY_GFX_PLANE,
+            &words(&[[argsz, 4].as_slice(), &[0; 14]].concat()),
+            Refused(EINVAL),
+        );
     }
     for flags in [0, 1, 6, 7, 8, 12, u32::MAX] {
-        add("plane flags", QUERY_GFX_PLANE, &words(&[[64, flags].as_slice(), &[0; 14]].concat()), Refused(EINVAL));
+        add(
+            "plane flags",
+            QUERY_GFX_PLANE,
+            &words(&[[64, flags].as_slice(), &[0; 14]].concat()),
+            Refused(EINVAL),
+        );
     }
     add("buffer 0", GET_GFX_DMABUF, &words(&[0, 0]), Refused(ENOENT));
     add("a buffer never issued", GET_GFX_DMABUF, &words(&[u32::MAX, 0]), Refused(ENOENT));
@@ -243,7 +250,11 @@ pub(crate) fn open_fds() -> usize {
 pub(crate) fn await_fds(expected: usize, after: &str) {
     let start = Instant::now();
     while open_fds() != expected {
-        assert!(start.elapsed() < Duration::from_secs(5), "{after}: {} open, expected {expected}", open_fds());
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "{after}: {} open, expected {expected}",
+            open_fds()
+        );
         std::thread::yield_now();
     }
 }

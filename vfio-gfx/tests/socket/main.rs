@@ -2,7 +2,14 @@
 //!
 //! Nothing here uses the crate's own codec to speak: a mistake on both sides of it would cancel out.
 
+mod answers;
+mod fake;
 mod fixture;
 mod hostile;
 mod hostile_vmm;
+mod liars;
+mod nonsense;
 mod peer;
+mod random;
+mod roles;
+mod stream;

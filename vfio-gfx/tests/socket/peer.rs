@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
 };
 
 /// Far above what a server on this machine needs, far below for ever.
@@ -36,6 +36,9 @@ pub(crate) const GET_GFX_DMABUF: u16 = 0x3b73;
 pub(crate) const CONSOLE: &str = r#"{"capabilities":{"vfio_gfx":{"version":1,"role":"console"}}}"#;
 pub(crate) const VMM: &str = r#"{"capabilities":{"max_msg_fds":8}}"#;
 
+/// Bit 4 of the flags.
+pub(crate) const NO_REPLY: u32 = 0x10;
+
 /// What came back.
 #[derive(Debug)]
 pub(crate) struct Reply {
@@ -58,7 +61,10 @@ impl Reply {
     pub(crate) fn refusal(&self) -> u32 {
         assert_eq!(self.flags, if self.errno == 0 { 1 } else { 0x21 }, "{self:?}");
         if self.errno != 0 {
-            assert!(self.payload.is_empty() && self.fds.is_empty(), "an error reply is a header alone: {self:?}");
+            assert!(
+                self.payload.is_empty() && self.fds.is_empty(),
+                "an error reply is a header alone: {self:?}"
+            );
         }
         self.errno
     }
@@ -115,13 +121,18 @@ pub(crate) struct Peer {
     next_id: u16,
 }
 
-impl Peer {
-    /// A connection that has said nothing.
-    pub(crate) fn connect(path: &Path) -> Self {
-        let stream = UnixStream::connect(path).unwrap();
+impl From<UnixStream> for Peer {
+    fn from(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         stream.set_write_timeout(Some(TIMEOUT)).unwrap();
         Self { stream, next_id: 100 }
+    }
+}
+
+impl Peer {
+    /// A connection that has said nothing.
+    pub(crate) fn connect(path: &Path) -> Self {
+        Self::from(UnixStream::connect(path).unwrap())
     }
 
     /// A connection that has negotiated.
@@ -193,7 +204,7 @@ impl Peer {
     /// The same with descriptors.
     pub(crate) fn ask_with(&mut self, command: u16, payload: &[u8], fds: &[&OwnedFd]) -> Reply {
         let id = self.next_id;
-        self.next_id += 1;
+        self.next_id = id.wrapping_add(1);
         let fds: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
         assert!(self.send(&message(id, command, 0, payload), &fds), "the server hung up");
         let reply = self.reply().expect("a reply");

@@ -1,13 +1,13 @@
 //! How far from its limit each figure of this project is.
 //!
 //! Prints one line of JSON per figure ([`Figure`]) and nothing else on stdout; exit status 1 if one is above what is
-//! accepted. A figure is a ratio to something measured beside it in the same run, so that it means the same on a slow
-//! machine, or a busy one:
+//! accepted. Names on the command line select measurements. A figure is a ratio to something measured beside it in the
+//! same run, so that it means the same on a slow machine, or a busy one:
 //!
-//! * Times are medians of many short batches of ours and of the limit in turn ([`compare`]): what disturbs the machine
-//!   disturbs both alike, and a single interruption not at all. So does clock frequency.
-//! * What is compared is alike in everything but the work: the same two processes' kinds, the same message sizes, the
-//!   same frame, the same compiler settings.
+//! * Times are medians of many short batches of ours and of the limit in turn ([`compare`]): a slow clock or a busy
+//!   neighbour slows both alike, and a single interruption does not move a median.
+//! * What is compared is alike in everything but the work: the same kinds of processes on the same CPUs
+//!   ([`placement`]), the same message sizes, the same frame, the same compiler settings.
 //! * Counts (allocations, wake-ups, bytes) are exact, and have a fixed limit.
 //!
 //! It is a program and not a test: a test that fails because the machine is busy teaches people to ignore it.
@@ -15,6 +15,7 @@
 mod allocations;
 mod idle;
 mod in_process;
+mod placement;
 mod programs;
 mod screendump;
 mod socket;
@@ -31,15 +32,27 @@ use vfio_gfx_benches::compare;
 /// A measurement hands each figure on as soon as it has it.
 type Report<'a> = &'a mut dyn FnMut(Figure) -> Result<(), Box<dyn Error>>;
 
+/// What measures.
+type Measure = fn(Report<'_>) -> Result<(), Box<dyn Error>>;
+
+/// The measurements by their names on the command line; all of them where none is named.
+const PARTS: [(&str, Measure); 4] = [
+    ("in-process", in_process::measure),
+    ("socket", socket::measure),
+    ("idle", idle::measure),
+    ("screendump", screendump::measure),
+];
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => measure(),
-        [socket::PEER] => socket::peer().map(|()| true).map_err(Into::into),
-        _ => {
-            eprintln!("ratios: takes no arguments");
-            return ExitCode::from(2);
-        }
+    let result = if arguments.iter().any(|word| word == socket::PEER) {
+        socket::peer().map(|()| true).map_err(Into::into)
+    } else if let Some(unknown) = arguments.iter().find(|word| PARTS.iter().all(|(name, _)| name != word)) {
+        let names = PARTS.map(|(name, _)| name).join(", ");
+        eprintln!("ratios: {unknown:?} is not measured; there are {names}");
+        return ExitCode::from(2);
+    } else {
+        measure(&arguments)
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -51,8 +64,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all figures are accepted.
-fn measure() -> Result<bool, Box<dyn Error>> {
+/// Measures what is named. Returns whether all figures are accepted.
+fn measure(named: &[String]) -> Result<bool, Box<dyn Error>> {
     if cfg!(debug_assertions) {
         return Err("numbers of a debug build mean nothing: run with --release".into());
     }
@@ -64,9 +77,10 @@ fn measure() -> Result<bool, Box<dyn Error>> {
         writeln!(out)?;
         Ok(())
     };
-    in_process::measure(&mut report)?;
-    socket::measure(&mut report)?;
-    idle::measure(&mut report)?;
-    screendump::measure(&mut report)?;
+    for (name, measure) in PARTS {
+        if named.is_empty() || named.iter().any(|word| word == name) {
+            measure(&mut report)?;
+        }
+    }
     Ok(accepted)
 }

@@ -14,6 +14,7 @@ use vfio_gfx_benches::device::{HD, TYPE, query, set_mode};
 use vfio_gfx_benches::figure::Figure;
 
 use crate::Report;
+use crate::placement::Cpus;
 use crate::programs::{Running, Served};
 
 /// The argument that makes this program the other end of the bare exchange, on its stdin.
@@ -30,11 +31,15 @@ pub(crate) fn measure(report: Report<'_>) -> Result<(), Box<dyn Error>> {
     let mut served = Served::start(TYPE)?;
     set_mode(&mut served.vmm, HD)?;
     let mut console = served.console()?;
-    let (_peer, mut stream) = start_peer()?;
-    for (interface, name) in [
-        (Interface::Region, "query over a socket, region"),
-        (Interface::Dmabuf, "query over a socket, dmabuf"),
+    let (peer, mut stream) = start_peer()?;
+    let cpus = Cpus::of_this_process()?;
+    for (apart, interface, name) in [
+        (false, Interface::Region, "query over a socket, region, on one CPU"),
+        (false, Interface::Dmabuf, "query over a socket, dmabuf, on one CPU"),
+        (true, Interface::Region, "query over a socket, region, on two CPUs"),
+        (true, Interface::Dmabuf, "query over a socket, dmabuf, on two CPUs"),
     ] {
+        cpus.place(&[served.pid(), peer.0.id()], apart)?;
         let request = query(interface);
         let ours = || -> Result<(), Box<dyn Error>> {
             Ok(console.call(Message::QueryGfxPlane, &[&request], |payload, _| {
