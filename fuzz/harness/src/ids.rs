@@ -11,15 +11,20 @@ pub(crate) struct Ids {
 }
 
 impl Ids {
-    /// A query named this buffer: one that is remembered, or one with a number larger than all before.
-    pub(crate) fn queried(&mut self, id: u32) {
+    /// A query named this buffer: one that is remembered, or one with a number larger than all before. Returns whether it
+    /// is a new one.
+    pub(crate) fn queried(&mut self, id: u32) -> bool {
         match self.recent.iter().position(|known| *known == id) {
-            Some(at) => self.recent[..=at].rotate_right(1),
+            Some(at) => {
+                self.recent[..=at].rotate_right(1);
+                false
+            }
             None => {
                 assert!(id > self.last, "buffer id {id} after {}", self.last);
                 self.last = id;
                 self.recent.insert(0, id);
                 self.recent.truncate(BUFFER_TABLE_SIZE);
+                true
             }
         }
     }

@@ -5,14 +5,14 @@ use vfio_gfx::abi::{
     DEVICE_INFO_MIN, DeviceIoctl, Errno, IRQ_INFO_MIN, IRQ_SET_HEADER, Interface, PLANE_INFO_MIN, PlaneInfo,
     PlaneKind, REGION_INFO_MIN,
 };
-use vfio_gfx::device::{Device, IoctlReply};
+use vfio_gfx::device::{DISPLAY_IRQ, Device, IoctlReply};
 use vfio_gfx::plane::Plane;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::ids::Ids;
 use crate::input::Input;
 use crate::pipe::Pipe;
-use crate::subject::{Subject, check_planes, set_mode};
+use crate::subject::{Subject, check_planes, set_mode, set_plane};
 
 /// Operations per input; a longer one says nothing new.
 const MAX_OPERATIONS: usize = 200;
@@ -57,11 +57,12 @@ pub fn ioctl(data: &[u8]) {
         if input.is_empty() {
             break;
         }
-        match input.byte() % 8 {
+        match input.byte() % 9 {
             0..=3 => call(&mut device, input, &mut ids, &pipe),
             4 => read(&mut device, input),
             5 => write(&mut device, input),
             6 => set_mode(&mut device, input.any(), input.any()),
+            7 => set_plane(&mut device, input),
             _ => {
                 clock.fetch_add(u64::from(input.byte()) * 10, std::sync::atomic::Ordering::Relaxed);
             }
@@ -138,15 +139,30 @@ fn call(device: &mut Device, input: &mut Input<'_>, ids: &mut Ids, pipe: &Pipe) 
                 result.unwrap();
                 let ([argsz, flags, regions, irqs], rest) = <[u32; 4]>::read_from_prefix(&arg).unwrap();
                 assert_eq!((argsz, flags), (field(&before, 0), 3));
-                assert!(regions >= 9 && irqs == 5 && rest == &before[16..]);
+                assert!(regions >= 9 && irqs == device.num_irqs() && rest == &before[16..]);
             }
-            Some(DeviceIoctl::GetIrqInfo) => {
-                assert_eq!(result.is_ok(), field(&before, 2) < 5, "five indices");
-                assert!(arg[16..] == before[16..] && field(&arg, 2) == field(&before, 2));
-            }
+            Some(DeviceIoctl::GetIrqInfo) => check_irq(device, &before, &arg, result.is_ok()),
             _ => assert_eq!(arg, before, "{request:#x} has nothing to write"),
         }
     }
+}
+
+fn check_irq(device: &Device, before: &[u8], after: &[u8], is_ok: bool) {
+    const CAPS: usize = 24;
+    let fixed = IRQ_INFO_MIN as usize;
+    let (argsz, index) = (field(before, 0) as usize, field(before, 2));
+    assert_eq!(field(after, 2), index);
+    // Only the display interrupt has capabilities, and its info fails when the memory is less than argsz says.
+    let has_caps = device.has_events() && index == DISPLAY_IRQ;
+    let has_room = has_caps && argsz >= fixed + CAPS;
+    let fits = !has_room || before.len() >= fixed + CAPS;
+    assert_eq!(is_ok, index < device.num_irqs() && fits);
+    let written = if is_ok && has_room { fixed + CAPS } else { fixed };
+    assert_eq!(after[written..], before[written..], "bytes behind the info and its capabilities");
+    assert_eq!(
+        after.len() > fixed && has_caps && caps::is_display_irq(after),
+        after[fixed..written].len() == CAPS
+    );
 }
 
 fn check_region(device: &Device, before: &[u8], after: &[u8]) {
@@ -212,7 +228,9 @@ fn check_query(
             assert!(PlaneKind::from_raw(raw_kind).is_some(), "plane type {raw_kind} does not exist");
             match interface {
                 Interface::Region => assert!(device.regions().get(raw.handle).is_some()),
-                Interface::Dmabuf => ids.queried(raw.handle),
+                Interface::Dmabuf => {
+                    ids.queried(raw.handle);
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use rustix::fs::{OFlags, fcntl_getfl};
 use vfio_gfx::abi::{Errno, Interface, PlaneKind, RegionFlags, RegionInfo};
-use vfio_gfx::device::{Backing, Device, SharedDevice};
+use vfio_gfx::device::{Backing, DISPLAY_IRQ, Device, SharedDevice};
 use vfio_gfx::plane::{Plane, Source};
 use vfio_gfx::vfio_user::extension::{BufferReply, PlaneReply, kind_from_raw};
 use vfio_gfx::vfio_user::{Command, HEADER_SIZE, Header, Outbox, RegionAccess, Role, VmmSlot};
@@ -12,7 +12,7 @@ use crate::ids::Ids;
 use crate::input::Input;
 use crate::peer::{Peer, check_reusable, proposal, read_header};
 use crate::pipe::Pipe;
-use crate::subject::{Subject, check_planes, set_mode};
+use crate::subject::{Subject, check_planes, set_mode, set_plane};
 
 /// Operations per input.
 const MAX_OPERATIONS: usize = 200;
@@ -49,7 +49,7 @@ const COMMANDS: [(Command, usize); 24] = [
 /// registers and reconnections in between.
 ///
 /// Oracle: what [`crate::session()`] promises, and: nothing is answered before VERSION; one VMM at a time; a console can
-/// do no DMA, interrupts, reset or writes, and nothing it sends changes registers, configuration space or video memory
+/// do no DMA, reset or writes and has no interrupts but the display's, and nothing it sends changes registers, configuration space or video memory
 /// (the EDID region is its to write); its descriptors cannot be written; region info comes with a descriptor where the
 /// region can be mapped; a region read returns the region's bytes; a plane lies in the region or buffer it names, by
 /// the offset beside it; ids grow, recent ones can be fetched, all others are `ENOENT`.
@@ -79,6 +79,7 @@ pub fn messages(data: &[u8]) {
                     peers[number].session.role().is_none() && (role == Role::Console || !slot.is_taken());
                 assert_eq!(peers[number].negotiate(role), free);
             }
+            6 if what & 8 != 0 => set_plane(&mut device.lock(), input),
             6 => set_mode(&mut device.lock(), input.any(), input.any()),
             _ if input.byte() < 0x40 => reconnect(&mut peers[number], &device, &slot),
             _ => {
@@ -185,6 +186,9 @@ fn state(device: &mut Device, access: Option<RegionAccess>) -> Vec<u8> {
     for offset in (0x500..0x516).step_by(2) {
         add(device, 2, offset, 2);
     }
+    for offset in (0x800..0x900).step_by(4) {
+        add(device, 2, offset, 4);
+    }
     if let Some(RegionAccess { offset, region, count }) = access
         && device.regions().get(region).is_some_and(|region| region.backing == Backing::Vram)
     {
@@ -217,10 +221,12 @@ fn check_answer(
         (None, _) => assert_eq!(errno, Some(Errno::EOPNOTSUPP)),
         (Some(Command::Version), None) => {}
         (Some(Command::Version), Some(_)) | (_, None) => assert_eq!(errno, Some(Errno::EINVAL)),
-        (
-            Some(Command::DmaMap | Command::DmaUnmap | Command::SetIrqs | Command::Reset),
-            Some(Role::Console),
-        ) => assert_eq!(errno, Some(Errno::EPERM)),
+        (Some(Command::DmaMap | Command::DmaUnmap | Command::Reset), Some(Role::Console)) => {
+            assert_eq!(errno, Some(Errno::EPERM));
+        }
+        (Some(Command::SetIrqs), Some(Role::Console)) if errno.is_none() => {
+            assert_eq!((device.has_events(), &payload[8..12]), (true, DISPLAY_IRQ.to_ne_bytes().as_slice()));
+        }
         (Some(Command::RegionWrite), Some(Role::Console)) if errno.is_none() => {
             let region = device.regions().get(u32::from_ne_bytes(payload[8..12].try_into().unwrap()));
             assert_eq!(region.unwrap().backing, Backing::Edid, "a console wrote");

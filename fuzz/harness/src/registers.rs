@@ -3,12 +3,14 @@
 use std::sync::atomic::Ordering;
 
 use mdev_sample::mbochs::{EDID_REGION, MMIO_SIZE};
+use rustix::event::{EventfdFlags, eventfd};
 use vfio_gfx::abi::{Interface, PlaneKind, pci_region};
-use vfio_gfx::device::{CONFIG_SIZE, Device, EDID_BLOB_MAX, EDID_REGION_SIZE, Interfaces};
+use vfio_gfx::device::{CONFIG_SIZE, DISPLAY_EVENTS, Device, EDID_BLOB_MAX, EDID_REGION_SIZE, Interfaces};
+use vfio_gfx::plane::Plane;
 
 use crate::ids::Ids;
 use crate::input::Input;
-use crate::subject::{Subject, check_planes};
+use crate::subject::{COMMIT, PLANE_REGISTERS, Subject, check_planes, set_plane};
 
 /// Operations per input.
 const MAX_OPERATIONS: usize = 200;
@@ -18,7 +20,7 @@ const CONFIG: u32 = pci_region::CONFIG;
 const DISPI: u64 = 0x500;
 
 /// Where accesses are tried: region and offset.
-const PLACES: [(u32, u64); 16] = [
+const PLACES: [(u32, u64); 19] = [
     (BAR2, 0),
     (BAR2, 0x3fc),
     (BAR2, 0x400),
@@ -35,15 +37,19 @@ const PLACES: [(u32, u64); 16] = [
     (EDID_REGION, 0x7fc),
     (EDID_REGION, 0x800),
     (pci_region::BAR0, 0),
+    (BAR2, 0x7fc),
+    (BAR2, PLANE_REGISTERS),
+    (BAR2, 0x8fc),
 ];
 
-/// Any sequence of accesses of any width to every region of a Bochs display: a guest's through its BARs and
+/// Any sequence of accesses of any width to every region of a `vgfx` display: a guest's through its BARs and
 /// configuration space, a host's to the EDID region, with resets and the passing of time in between.
 ///
 /// Oracle: an access inside its region has a result and one that leaves it has none; read-only bits of configuration
 /// space, EDID registers and DISPI registers never change; while memory decoding is off BARs read as ones and writes
 /// change nothing; the window shows the visible EDID and zeros behind it; a refused write to the EDID region changes
-/// nothing; what is read in pieces is what is read at once; planes are what the registers say and fit the video memory.
+/// nothing; what is read in pieces is what is read at once; planes are what the registers
+/// say and fit the video memory; who waits for changes is told when a register changes one.
 pub fn registers(data: &[u8]) {
     let input = &mut Input::new(data);
     let Subject { mut device, clock } = Subject::own(Interfaces::all());
@@ -51,11 +57,16 @@ pub fn registers(data: &[u8]) {
     let mut config = [0; 256];
     device.read(CONFIG, 0, &mut config).unwrap();
     let vram_size = device.vram().size();
+    let told = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).unwrap();
+    let watcher = device.watch().unwrap();
+    (0..DISPLAY_EVENTS).for_each(|event| watcher.set(event, told.try_clone().ok()));
+    let mut shown = planes(&mut device);
     for _ in 0..MAX_OPERATIONS {
         if input.is_empty() {
             break;
         }
-        match input.byte() % 8 {
+        let what = input.byte() % 10;
+        match what {
             0 | 1 => {
                 let (register, value) = (u64::from(input.byte() % 16), input.number());
                 let value = u16::try_from(value & 0xffff).unwrap_or_default();
@@ -68,15 +79,27 @@ pub fn registers(data: &[u8]) {
                 let command = [input.byte(), 0];
                 device.guest_write(CONFIG, 4, &command).unwrap();
             }
+            7 => set_plane(&mut device, input),
+            8 => device.guest_write(BAR2, COMMIT, &[0; 4]).unwrap(),
             _ => {
                 clock.fetch_add(u64::from(input.byte()) * 10, Ordering::Relaxed);
             }
         }
+        let now = planes(&mut device);
+        let was_told = rustix::io::read(&told, &mut [0; 8]).is_ok();
+        // Time alone can put a scanout base into effect; that is told with the next write.
+        assert!(was_told || now == shown || what == 9, "nobody was told: {shown:?} became {now:?}");
+        shown = now;
         check_config(&mut device, &config, vram_size);
         check_edid(&mut device);
         check_dispi(&mut device, vram_size);
         check_planes(&mut device, &mut ids);
     }
+}
+
+/// What is on the screen.
+fn planes(device: &mut Device) -> [Option<Plane>; 3] {
+    PlaneKind::ALL.map(|kind| device.query(Interface::Region, kind).unwrap())
 }
 
 /// Which region, which offset, and whether the access must succeed.
@@ -135,9 +158,10 @@ fn contents(device: &mut Device) -> Vec<u8> {
         all.resize(start + usize::try_from(size).unwrap_or_default(), 0);
         device.read(region, 0, &mut all[start..]).unwrap();
     }
-    for offset in (DISPI..DISPI + 22).step_by(2) {
-        let mut register = [0; 2];
-        device.read(BAR2, offset, &mut register).unwrap();
+    let dispi = (DISPI..DISPI + 22).step_by(2).map(|offset| (offset, 2));
+    for (offset, width) in dispi.chain((0x800..0x900).step_by(4).map(|offset| (offset, 4))) {
+        let mut register = [0; 4];
+        device.read(BAR2, offset, &mut register[..width]).unwrap();
         all.extend(register);
     }
     all
@@ -199,8 +223,11 @@ fn check_dispi(device: &mut Device, vram_size: u64) {
     let Some(plane) = device.query(Interface::Region, PlaneKind::Primary).unwrap() else {
         return;
     };
-    assert!(enable & 1 != 0);
-    if enable & 2 == 0 {
+    let mut commits = [0; 4];
+    device.read(BAR2, COMMIT, &mut commits).unwrap();
+    // From the first commit on another set of registers may be what is shown.
+    if commits == [0; 4] && enable & 2 == 0 {
+        assert!(enable & 1 != 0);
         assert_eq!((plane.geometry.width(), plane.geometry.height()), (u32::from(width), u32::from(height)));
         assert_eq!(bpp, 32);
     }

@@ -62,12 +62,25 @@ pub fn ioctl() -> Vec<Vec<u8>> {
         })
         .collect();
     seeds.push([&[0, 2], irqs.as_slice()].concat());
+    // Wait for display changes, cause some, look.
+    let watch = [call(3, 40, &[40, 0, 5]), call(4, 20, &[20, 36, 5, 0, 5]), vec![5]].concat();
+    let planes = [plane(7, 0, 0, SCREEN), plane(7, 2, 1, CURSOR)].concat();
+    let queries = [0, 1, 2].map(|kind| call(7, 64, &[64, 2, kind])).concat();
+    seeds.push([&[8, 3], watch.as_slice(), &planes, &queries, &call(10, 4, &[1])].concat());
     // Reads of each place, and a base that leaves its page.
     let reads: Vec<u8> = (0..12).flat_map(|place| [4, place, 0, 4]).collect();
-    let pan = [&[5, 4, 8, 2], 1u16.to_le_bytes().as_slice(), &[7, 200]].concat();
+    let pan = [&[5, 4, 8, 2], 1u16.to_le_bytes().as_slice(), &[8, 200]].concat();
     seeds.push([&[0, 3], reads.as_slice(), &mode(800, 600), &pan, &call(7, 64, &[64, 2, 1])].concat());
     seeds
 }
+
+/// An operation that sets a plane: which, format, and its numbers from the start of the buffer on.
+fn plane(operation: u8, which: u8, format: u8, list: [u32; 10]) -> Vec<u8> {
+    [&[operation, which, format], numbers(&list).as_slice()].concat()
+}
+
+const SCREEN: [u32; 10] = [4096, 2560, 640, 480, 0, 0, 0, 0, 0, 0];
+const CURSOR: [u32; 10] = [0x20_0000, 512, 64, 64, u32::MAX - 4, 7, 3, 4, 1, 2];
 
 /// Operation 0 of the `registers` target.
 fn dispi(register: u8, value: u32) -> Vec<u8> {
@@ -87,7 +100,7 @@ pub fn registers() -> Vec<Vec<u8>> {
     let set_mode: Vec<u8> =
         bochs_drm.into_iter().flat_map(|(register, value)| dispi(register, value)).collect();
     let flip =
-        [dispi(6, 1100), dispi(8, 100), vec![7, 60], dispi(9, 200), dispi(6, 1024), vec![7, 200]].concat();
+        [dispi(6, 1100), dispi(8, 100), vec![9, 60], dispi(9, 200), dispi(6, 1024), vec![9, 200]].concat();
     let blank = [poke(2, 0, &[0]), poke(2, 0, &[0x20])].concat();
     let big_endian = poke(6, 4, &[0xbe; 4]);
     let sizing = [poke(9, 0, &[0xff; 24]), poke(8, 4, &[0]), dispi(1, 640), poke(8, 4, &[7])].concat();
@@ -97,7 +110,10 @@ pub fn registers() -> Vec<Vec<u8>> {
             .concat();
     let up = poke(12, 20, &[1, 0, 0, 0]);
     let caps = [dispi(4, 3), vec![4, 8, 4, 2], dispi(0, 0xb0c0), dispi(0, 7)].concat();
+    let planes =
+        [plane(7, 0, 0, SCREEN), plane(7, 2, 1, CURSOR), poke(17, 8, &[0, 16, 0, 0]), vec![8, 5]].concat();
     vec![
+        planes,
         [set_mode.clone(), flip].concat(),
         [set_mode.clone(), blank, big_endian, vec![5]].concat(),
         [sizing, set_mode.clone()].concat(),
@@ -177,7 +193,7 @@ fn exchange(console: bool, command: u8, fields: &[u32], data: &[u8]) -> Vec<u8> 
 #[must_use]
 pub fn messages() -> Vec<Vec<u8>> {
     let attach = [0x05, 0, 0x85, 1];
-    let mut both = mode(640, 480);
+    let mut both = [mode(640, 480), plane(14, 0, 0, SCREEN), plane(14, 2, 1, CURSOR)].concat();
     for console in [false, true] {
         for (command, fields) in [
             (0, &[60, 3, 1][..]),
@@ -193,6 +209,8 @@ pub fn messages() -> Vec<Vec<u8>> {
             (12, &[16]),
             (13, &[16, 0, 1]),
             (14, &[20, 36, 1, 0, 2]),
+            (14, &[20, 36, 5, 0, 1]),
+            (13, &[40, 0, 5]),
             (16, &[32, 3, 0, 0, 0, 0, 4096]),
             (18, &[24, 2]),
             (19, &[]),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mdev_sample::DeviceType;
 use mdev_sample::mbochs::{Clock, Mbochs};
+use mdev_sample::vgfx::Vgfx;
 use vfio_gfx::abi::{Interface, PlaneKind, pci_region};
 use vfio_gfx::device::{Backing, Device, DeviceError, DeviceSpec, EdidRegion, Interfaces};
 use vfio_gfx::edid::{self, Config, Mode};
@@ -26,7 +27,7 @@ const MENU: [Option<&str>; 16] = [
     None,
     Some("mbochs-small"),
     Some("mbochs-small"),
-    Some("mbochs-small"),
+    Some("vgfx-hd"),
     Some("mbochs-medium"),
     Some("mbochs-large"),
     Some("mdpy-vga"),
@@ -63,7 +64,7 @@ impl Subject {
         Self { device, clock }
     }
 
-    /// A Bochs display with what no sample type has: interrupts to arm.
+    /// A small `vgfx`, which is a Bochs display too, with what no sample type has: interrupts to arm.
     pub(crate) fn own(interfaces: Interfaces) -> Self {
         let (clock, reader) = clock();
         let max = (1920, 1440);
@@ -79,7 +80,7 @@ impl Subject {
             events: true,
         };
         let vram = Arc::new(Vram::new("own", VRAM_SIZE).unwrap());
-        Self { device: Device::new(spec, vram, Box::new(Mbochs::new(VRAM_SIZE, max, reader))), clock }
+        Self { device: Device::new(spec, vram, Box::new(Vgfx::new(VRAM_SIZE, max, reader))), clock }
     }
 }
 
@@ -97,6 +98,24 @@ pub(crate) fn set_mode(device: &mut Device, width: u16, height: u16) {
     for (register, value) in [(4, 0), (3, 32), (1, width), (2, height), (4, ENABLED_NOCLEARMEM)] {
         let _ = device.guest_write(2, 0x500 + 2 * register, &value.to_le_bytes());
     }
+}
+
+/// Offset in BAR2 of the plane registers of a `vgfx`, which are effective once [`COMMIT`] is written.
+pub(crate) const PLANE_REGISTERS: u64 = 0x840;
+/// Offset in BAR2.
+pub(crate) const COMMIT: u64 = 0x808;
+
+/// Writes the registers of one plane, from the first on, and commits them. Nothing on a device that is no `vgfx`.
+pub(crate) fn set_plane(device: &mut Device, input: &mut Input<'_>) {
+    let plane = u64::from(input.byte() % 3);
+    let format = input.pick(&[*b"XR24", *b"AR24", *b"RG16", *b"RG24", *b"NV12"]);
+    let start = input.number();
+    let registers = [1, u32::from_le_bytes(format), start, 0];
+    let others = [(); 9].map(|()| input.number());
+    for (n, value) in (0..).zip(registers.into_iter().chain(others)) {
+        let _ = device.guest_write(2, PLANE_REGISTERS + 0x40 * plane + 4 * n, &u32::to_le_bytes(value));
+    }
+    let _ = device.guest_write(2, COMMIT, &[0; 4]);
 }
 
 /// Asks for every plane through every interface.
@@ -138,9 +157,12 @@ fn check_plane(device: &mut Device, plane: &Plane, ids: &mut Ids) {
             plane.check_within(region.size).unwrap();
         }
         Source::Buffer { id, offset } => {
-            ids.queried(id);
             assert!(offset < PAGE_SIZE, "a buffer starts in the plane's first page");
             plane.check_within(size).unwrap();
+            if !ids.queried(id) {
+                // Fetched when it was new.
+                return;
+            }
             let buffer = device.buffer(id, true).unwrap();
             assert!(buffer.size <= vram);
             Plane { source: Source::Buffer { id, offset: buffer.offset }, ..*plane }

@@ -280,6 +280,12 @@ impl Device {
         if self.has_events() { self.irqs.num_irqs().max(DISPLAY_IRQ + 1) } else { self.irqs.num_irqs() }
     }
 
+    /// How many interrupts an index has, `None` where there is no such index.
+    #[must_use]
+    pub fn irq_count(&self, index: u32) -> Option<u32> {
+        if self.has_events() && index == DISPLAY_IRQ { Some(DISPLAY_EVENTS) } else { self.irqs.count(index) }
+    }
+
     /// Whether it has the display interrupt.
     #[must_use]
     pub fn has_events(&self) -> bool {

@@ -31,6 +31,18 @@ pub struct RegionSummary {
     pub caps: Vec<RegionCap>,
 }
 
+/// Where the EDID region of i915's GVT-g ends (gvt/kvmgt.c: a blob of 128 bytes at 0x800).
+const GVT_EDID_END: u64 = 0x880;
+
+impl RegionSummary {
+    /// Where in the region the last byte that can be reached ends: its size, but for EDID regions. GVT-g says that its
+    /// EDID region has the 128 bytes of the blob, which begins at 0x800.
+    #[must_use]
+    pub fn reachable(&self) -> u64 {
+        if self.caps.contains(&RegionCap::GFX_EDID) { self.size.max(GVT_EDID_END) } else { self.size }
+    }
+}
+
 /// A buffer, mapped.
 #[derive(Debug)]
 pub struct BufferMapping {

@@ -9,6 +9,8 @@ use crate::memory::MappingError;
 use crate::plane::PlaneError;
 use crate::vfio_user::{ClientError, Command};
 
+use super::KernelError;
+
 /// Why a display could not be read.
 #[derive(Debug, Error)]
 pub enum DisplayError {
@@ -29,6 +31,9 @@ pub enum DisplayError {
     /// The device behind the socket refused, or is gone.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The kernel's device refused, or cannot be had.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
     /// A region without memory was named as the display.
     #[error("region {index} has no memory to map")]
     NotMappable {
@@ -50,6 +55,27 @@ pub enum DisplayError {
         /// Region index.
         region: u32,
     },
+    /// An EDID or a link state was to be set where there is no EDID region.
+    #[error("the device has no EDID region: its monitor cannot be changed")]
+    NoEdidRegion,
+    /// An EDID of no whole number of 128-byte blocks, or larger than the device holds.
+    #[error("EDID of {found} bytes: expected a multiple of 128, at least 128 and at most {max}")]
+    EdidSize {
+        /// Its size in bytes.
+        found: usize,
+        /// Most bytes that the device holds.
+        max: u32,
+    },
+    /// The device took the writes, and has something else now.
+    #[error("the device did not keep the {what}: written {written:#x}, reads {found:#x}")]
+    EdidNotKept {
+        /// Which register, or which part of the blob.
+        what: &'static str,
+        /// What was written.
+        written: u32,
+        /// What is there.
+        found: u32,
+    },
     /// The system refused a descriptor.
     #[error("cannot reach the device's memory")]
     Io(#[from] std::io::Error),
@@ -70,6 +96,6 @@ impl DisplayError {
             self,
             Self::Device(DeviceError::NoBuffer(_))
                 | Self::Client(ClientError::Refused { command: Command::GetGfxDmabuf, errno: Errno::ENOENT })
-        )
+        ) || matches!(self, Self::Kernel(error) if error.is_stale_buffer())
     }
 }

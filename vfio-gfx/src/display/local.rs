@@ -44,7 +44,7 @@ impl Backend for Local {
     }
 
     fn irq_count(&mut self, index: u32) -> Result<u32, DisplayError> {
-        Ok(self.0.lock().irqs().count(index).ok_or(DeviceError::NoIrq(index))?)
+        Ok(self.0.lock().irq_count(index).ok_or(DeviceError::NoIrq(index))?)
     }
 
     fn probe(&mut self, interface: Interface) -> Result<bool, DisplayError> {

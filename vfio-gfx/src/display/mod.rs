@@ -1,35 +1,33 @@
 //! Read a mediated display device.
 //!
 //! A [`Display`] asks a device what it shows and hands out the pixels, whatever the device is behind: a [`Backend`] for
-//! a device in this process ([`Local`]) or one behind a socket ([`Remote`]). What a device offers is found by probing;
+//! a device in this process ([`Local`]), one behind a socket ([`Remote`]) or one of the kernel ([`Kernel`]). What a device offers is found by probing;
 //! what it answers is not trusted: a plane's geometry is checked against the memory it is said to be in before a byte is
 //! read.
 
 mod backend;
+mod edid;
 mod error;
+mod kernel;
 mod local;
 mod remote;
 mod watch;
 
 pub use backend::{Backend, BufferMapping, DeviceSummary, RegionSummary};
 pub use error::DisplayError;
+pub use kernel::{Kernel, KernelError, PlaceError};
 pub use local::Local;
 pub use remote::Remote;
 pub use watch::Watch;
 
-use crate::abi::{EdidRegisters, Interface, LinkState, PlaneKind, caps::RegionCap, pci_region};
+use crate::abi::{Interface, PlaneKind};
 use crate::memory::Mapping;
 use crate::plane::{Plane, Source};
-use zerocopy::FromBytes;
 
 /// How many buffers stay mapped: a guest flips between two or three.
 const MAX_BUFFERS: usize = 8;
 /// How often a query is repeated when the buffer it named was gone before it could be fetched.
 const RETRIES: usize = 4;
-/// Largest EDID that is read: 256 blocks, as many as the format can count.
-const MAX_EDID: u32 = 256 * 128;
-/// Most regions of a device that are looked at.
-const MAX_REGIONS: u32 = 64;
 
 /// A device seen from a console.
 pub struct Display {
@@ -168,47 +166,5 @@ impl Display {
             },
         }
         Ok(())
-    }
-
-    /// The region with the EDID, if the device has one.
-    ///
-    /// # Errors
-    /// What the transport failed with.
-    pub fn edid_region(&mut self) -> Result<Option<RegionSummary>, DisplayError> {
-        let count = self.backend.device()?.num_regions.min(MAX_REGIONS);
-        for index in pci_region::COUNT..count {
-            let region = self.backend.region(index)?;
-            if region.caps.contains(&RegionCap::GFX_EDID) {
-                return Ok(Some(region));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The EDID, as a guest sees it: `None` when the device has no EDID region, empty while the link is not up.
-    ///
-    /// # Errors
-    /// What the transport failed with, or [`DisplayError::EdidRegion`] when its registers contradict the region.
-    pub fn edid(&mut self) -> Result<Option<Vec<u8>>, DisplayError> {
-        let Some(region) = self.edid_region()? else {
-            return Ok(None);
-        };
-        let mut registers = [0; size_of::<EdidRegisters>()];
-        self.backend.read(region.index, 0, &mut registers)?;
-        let malformed = || DisplayError::EdidRegion { region: region.index };
-        let registers = EdidRegisters::read_from_bytes(&registers).map_err(|_| malformed())?;
-        if LinkState::from_raw(registers.link_state) != Some(LinkState::Up) {
-            return Ok(Some(Vec::new()));
-        }
-        let end = u64::from(registers.edid_offset) + u64::from(registers.edid_size);
-        if registers.edid_size > registers.edid_max_size
-            || registers.edid_size > MAX_EDID
-            || end > region.size
-        {
-            return Err(malformed());
-        }
-        let mut blob = vec![0; registers.edid_size as usize];
-        self.backend.read(region.index, u64::from(registers.edid_offset), &mut blob)?;
-        Ok(Some(blob))
     }
 }

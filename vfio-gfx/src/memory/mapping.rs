@@ -87,11 +87,20 @@ impl Mapping {
         }
         // A dma-buf's own length limits its mapping; a memfd may end within the last page.
         let len = if kind == BufferKind::Dmabuf { usize::try_from(size).unwrap_or(len) } else { len };
-        let flags = MapFlags::SHARED.bits().cast_signed();
-        let prot = ProtFlags::READ.bits().cast_signed();
-        MmapRegion::build(Some(FileOffset::from_arc(Arc::new(file), 0)), len, prot, flags)
-            .map(|map| Self { access: Access::Mapped(map), size })
-            .map_err(MappingError::Map)
+        map_shared(file, 0, len).map(|map| Self { access: Access::Mapped(map), size })
+    }
+
+    /// Takes `size` bytes at `offset` of a VFIO device's descriptor: a region that can be mapped. The caller vouches
+    /// that the device's driver keeps memory behind the region for as long as the descriptor is open, as those of
+    /// mediated displays do.
+    ///
+    /// # Errors
+    /// [`MappingError`] when the device does not map them.
+    pub(crate) fn of_device(device: File, offset: u64, size: u64) -> Result<Self, MappingError> {
+        let len = page_align(size).and_then(|len| usize::try_from(len).ok());
+        let len = len.filter(|len| *len > 0 && isize::try_from(*len).is_ok());
+        let len = len.ok_or(MappingError::Size(size))?;
+        map_shared(device, offset, len).map(|map| Self { access: Access::Mapped(map), size })
     }
 
     /// Bytes.
@@ -125,6 +134,14 @@ impl Mapping {
             Access::Pread(file) => Ok(file.read_exact_at(data, offset)?),
         }
     }
+}
+
+/// Maps for reading. The file must be one that cannot be cut short.
+fn map_shared(file: File, offset: u64, len: usize) -> Result<MmapRegion, MappingError> {
+    let flags = MapFlags::SHARED.bits().cast_signed();
+    let prot = ProtFlags::READ.bits().cast_signed();
+    let place = FileOffset::from_arc(Arc::new(file), offset);
+    MmapRegion::build(Some(place), len, prot, flags).map_err(MappingError::Map)
 }
 
 /// Whether a descriptor is a dma-buf. The kernel names them in fdinfo (`exp_name:`, dma-buf.c `dma_buf_show_fdinfo`);
@@ -164,6 +181,23 @@ mod tests {
             map.read(4096, &mut [0; 16]).unwrap();
             file.set_len(0).unwrap();
             assert!(matches!(map.read(4096, &mut [0; 16]), Err(MappingError::Io(_))));
+        }
+    }
+
+    #[test]
+    fn a_range_of_a_device_is_mapped_where_it_is() {
+        let vram = Vram::new("test", 16384).unwrap();
+        vram.write(4096, b"first").unwrap();
+        let file = || File::from(vram.reopen_read_only().unwrap());
+        let map = Mapping::of_device(file(), 4096, 5000).unwrap();
+        assert_eq!((map.size(), map.is_mapped()), (5000, true));
+        let mut back = [0; 5];
+        map.read(0, &mut back).unwrap();
+        assert_eq!(&back, b"first");
+        assert!(map.read(4996, &mut back).is_err());
+        assert!(matches!(Mapping::of_device(file(), 1, 4096), Err(MappingError::Map(_))));
+        for size in [0, u64::MAX, u64::MAX / 2] {
+            assert!(matches!(Mapping::of_device(file(), 0, size), Err(MappingError::Size(_))), "{size}");
         }
     }
 

@@ -4,8 +4,9 @@
 //! memory is never a `&[u8]`. Two rules hold everywhere:
 //!
 //! 1. Bytes are *copied* out (or in) through `vm-memory`'s volatile slices, and judged after copying, never before.
-//! 2. Only memory that cannot be cut short is mapped: a memfd sealed against shrinking, or a dma-buf. Anything else
-//!    is read with `pread(2)`, where a file that shrank is an error and not a `SIGBUS`.
+//! 2. Only memory that cannot be cut short is mapped: a memfd sealed against shrinking, a dma-buf, or the display region
+//!    of a mediated device. Anything else is read with `pread(2)`, where a file that shrank is an error and not a
+//!    `SIGBUS`.
 //!
 //! * [`Vram`]: a device's video memory, in a sealed memfd.
 //! * [`SharedBuffer`]: what a device exports of it: a dma-buf through `/dev/udmabuf` where the host has it, else the

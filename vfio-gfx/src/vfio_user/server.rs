@@ -153,13 +153,22 @@ impl Server {
                 self.watch_listener(true)?;
             }
             let mut vmm_went = false;
-            // Connections before the listener: a VMM that is gone frees its place for the one that waits.
-            events.sort_unstable_by_key(|event: &epoll::Event| std::cmp::Reverse(event.data.u64()));
+            // Who is gone, then connections, then the listener: a VMM that is gone frees its place for the one that waits.
+            events.sort_unstable_by_key(|event: &epoll::Event| {
+                let flags = event.flags;
+                (!flags.contains(epoll::EventFlags::HUP), std::cmp::Reverse(event.data.u64()))
+            });
             for event in &events {
                 match event.data.u64() {
                     STOP => return Ok(()),
                     LISTENER => accepting = self.accept(),
-                    token => vmm_went |= self.serve(token)?,
+                    token => {
+                        vmm_went |= self.serve(token)?;
+                        // What it sent before it went is still read; the socket's buffer bounds it.
+                        while event.flags.contains(epoll::EventFlags::HUP) && self.connections.contains_key(&token) {
+                            vmm_went |= self.serve(token)?;
+                        }
+                    }
                 }
             }
             if !accepting {

@@ -4,8 +4,8 @@
 //! accepted. Names on the command line select measurements. A figure is a ratio to something measured beside it in the
 //! same run, so that it means the same on a slow machine, or a busy one:
 //!
-//! * Times are medians of many short batches of ours and of the limit in turn ([`compare`]): a slow clock or a busy
-//!   neighbour slows both alike, and a single interruption does not move a median.
+//! * Times are medians of many short batches of ours and of the limit in turn ([`compare`](mod@compare)): a slow clock
+//!   or a busy neighbour slows both alike, and a single interruption does not move a median.
 //! * What is compared is alike in everything but the work: the same kinds of processes on the same CPUs
 //!   ([`placement`]), the same message sizes, the same frame, the same compiler settings.
 //! * Counts (allocations, wake-ups, bytes) are exact, and have a fixed limit.

@@ -13,7 +13,7 @@ use vfio_gfx_benches::figure::Figure;
 use crate::Report;
 use crate::programs::{Served, program};
 
-const PLAN: Plan = Plan { rounds: 30, batch: 1 };
+const PLAN: Plan = Plan { rounds: 40, batch: 1 };
 
 pub(crate) fn measure(report: Report<'_>) -> Result<(), Box<dyn Error>> {
     let mut served = Served::start("mdpy-hd")?;
