@@ -165,7 +165,9 @@ impl Server {
                     token => {
                         vmm_went |= self.serve(token)?;
                         // What it sent before it went is still read; the socket's buffer bounds it.
-                        while event.flags.contains(epoll::EventFlags::HUP) && self.connections.contains_key(&token) {
+                        let flags = event.flags;
+                        while flags.contains(epoll::EventFlags::HUP) && self.connections.contains_key(&token)
+                        {
                             vmm_went |= self.serve(token)?;
                         }
                     }
