@@ -31,7 +31,8 @@ pub fn run<C: Parser>(program: &str, body: impl FnOnce(C) -> Result<(), Box<dyn 
         Ok(arguments) => arguments,
         Err(error) => return usage(program, &error),
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // vfio-ioctls logs as errors what is ordinary of a console's devices; what matters it returns too.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,vfio_ioctls=off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     match body(arguments) {
         Ok(()) => ExitCode::SUCCESS,

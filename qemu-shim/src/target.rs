@@ -7,7 +7,7 @@ use std::str::FromStr;
 use mdev_sample::{CreateError, DeviceType, UnknownType};
 use thiserror::Error;
 use vfio_gfx::device::SharedDevice;
-use vfio_gfx::display::{Backend, Display, DisplayError, Local, Remote};
+use vfio_gfx::display::{Backend, Display, DisplayError, Kernel, KernelError, Local, Remote};
 use vfio_gfx::vfio_user::ClientError;
 
 /// A device named on a command line.
@@ -17,19 +17,16 @@ pub enum Target {
     Sample(DeviceType),
     /// `vfio-user:PATH`: one behind a socket.
     VfioUser(PathBuf),
+    /// `vfio:PATH`: one of the kernel, by its directory in sysfs or its character device.
+    Vfio(PathBuf),
 }
 
 /// Why a word names no device.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TargetError {
     /// None of the forms.
-    #[error("{0:?} names no device: use sample:TYPE or vfio-user:PATH")]
+    #[error("{0:?} names no device: use sample:TYPE, vfio-user:PATH or vfio:PATH")]
     Form(String),
-    /// A kernel device, which this version cannot read.
-    #[error(
-        "{0:?}: reading kernel devices is not supported by this version; use sample:TYPE or vfio-user:PATH"
-    )]
-    Kernel(String),
     /// No such type.
     #[error(transparent)]
     Type(#[from] UnknownType),
@@ -44,6 +41,9 @@ pub enum OpenError {
     /// It cannot be reached.
     #[error(transparent)]
     Connect(#[from] ClientError),
+    /// The kernel does not let us have it.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
     /// It is no display.
     #[error("{target}")]
     Display {
@@ -63,7 +63,7 @@ impl FromStr for Target {
         match word.split_once(':') {
             Some(("sample", name)) => Ok(Self::Sample(DeviceType::find(name)?)),
             Some(("vfio-user", path)) if !path.is_empty() => Ok(Self::VfioUser(path.into())),
-            Some(("vfio", path)) if !path.is_empty() => Err(TargetError::Kernel(word.to_owned())),
+            Some(("vfio", path)) if !path.is_empty() => Ok(Self::Vfio(path.into())),
             _ => Err(form()),
         }
     }
@@ -74,6 +74,7 @@ impl fmt::Display for Target {
         match self {
             Self::Sample(device_type) => write!(f, "sample:{}", device_type.name()),
             Self::VfioUser(path) => write!(f, "vfio-user:{}", path.display()),
+            Self::Vfio(path) => write!(f, "vfio:{}", path.display()),
         }
     }
 }
@@ -87,6 +88,7 @@ impl Target {
         let backend: Box<dyn Backend> = match self {
             Self::Sample(device_type) => Box::new(Local::new(SharedDevice::new(device_type.create(None)?))),
             Self::VfioUser(path) => Box::new(Remote::connect(path)?),
+            Self::Vfio(path) => Box::new(Kernel::open(path)?),
         };
         Display::open(backend).map_err(|source| OpenError::Display { target: self.clone(), source })
     }
@@ -98,18 +100,19 @@ mod tests {
 
     #[test]
     fn words_name_devices() {
-        for word in ["sample:mdpy-vga", "vfio-user:/run/a:b.sock"] {
+        for word in ["sample:mdpy-vga", "vfio-user:/run/a:b.sock", "vfio:/sys/bus/mdev/devices/x"] {
             assert_eq!(word.parse::<Target>().unwrap().to_string(), word);
         }
         for word in ["", "mdpy-vga", "sample:", "sample:vga", "vfio-user:", "vfio:", "tcp:1.2.3.4"] {
             assert!(word.parse::<Target>().is_err(), "{word}");
         }
-        assert!(matches!("vfio:/sys/x".parse::<Target>(), Err(TargetError::Kernel(_))));
     }
 
     #[test]
-    fn a_socket_that_is_not_there_is_named() {
-        let error = "vfio-user:/nonexistent/s.sock".parse::<Target>().unwrap().open().unwrap_err();
-        assert!(error.to_string().contains("/nonexistent/s.sock"), "{error}");
+    fn what_is_not_there_is_named() {
+        for word in ["vfio-user:/nonexistent/s.sock", "vfio:/nonexistent/device"] {
+            let error = word.parse::<Target>().unwrap().open().unwrap_err();
+            assert!(error.to_string().contains("/nonexistent/"), "{error}");
+        }
     }
 }

@@ -195,9 +195,11 @@ fn edids_that_cannot_be() {
     let registers = |words: &'static [(usize, u32)]| {
         lie(Interface::Region, REGION_READ, move |request, honest| {
             let Answer::Reply(mut reply, fds) = honest.answer(request) else { unreachable!() };
-            if reply[0] == 0 && u32_at(&reply, 0) == 0 {
-                for (word, value) in words {
-                    reply[16 + 4 * word..20 + 4 * word].copy_from_slice(&value.to_ne_bytes());
+            let offset = u32_at(&reply, 0) as usize;
+            for (word, value) in words {
+                let place = (4 * word).checked_sub(offset).map(|inside| 16 + inside..20 + inside);
+                if let Some(slot) = place.and_then(|place| reply.get_mut(place)) {
+                    slot.copy_from_slice(&value.to_ne_bytes());
                 }
             }
             Answer::Reply(reply, fds)
