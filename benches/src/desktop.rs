@@ -131,16 +131,14 @@ mod tests {
 
     #[test]
     fn a_desktop_is_neither_flat_nor_noise() {
-        for (width, height) in [(1920, 1080), (3840, 2160)] {
-            let frame = desktop(width, height).unwrap();
-            assert!(frame.pixels().iter().all(|pixel| *pixel <= 0x00ff_ffff));
-            let mut png = Vec::new();
-            qemu_shim::image::write_png(&frame, &mut png).unwrap();
-            let raw = frame.pixels().len() * 3;
-            assert!((raw / 100..raw / 4).contains(&png.len()), "{} of {raw} bytes", png.len());
-            let colours: BTreeSet<_> = frame.pixels().iter().collect();
-            assert!(colours.len() > 1000, "{} colours", colours.len());
-        }
+        let frame = desktop(1280, 720).unwrap();
+        assert!(frame.pixels().iter().all(|pixel| *pixel <= 0x00ff_ffff));
+        let mut png = Vec::new();
+        qemu_shim::image::write_png(&frame, &mut png).unwrap();
+        let raw = frame.pixels().len() * 3;
+        assert!((raw / 100..raw / 4).contains(&png.len()), "{} of {raw} bytes", png.len());
+        let colours: BTreeSet<_> = frame.pixels().iter().collect();
+        assert!(colours.len() > 1000, "{} colours", colours.len());
     }
 
     #[test]

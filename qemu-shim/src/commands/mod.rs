@@ -3,6 +3,7 @@
 mod crc;
 mod demo;
 mod info;
+mod monitor;
 mod screendump;
 
 use std::error::Error;
@@ -29,6 +30,10 @@ enum Command {
     Screendump(screendump::Screendump),
     /// Checksums of what a device shows, one line per distinct frame.
     Crc(crc::Crc),
+    /// Plugs in a monitor that prefers another size.
+    Resize(monitor::Resize),
+    /// Plugs the monitor in or out.
+    Link(monitor::Link),
 }
 
 /// Runs a command line.
@@ -41,5 +46,7 @@ pub fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
         Command::Info(command) => command.run(),
         Command::Screendump(command) => command.run(),
         Command::Crc(command) => command.run(),
+        Command::Resize(command) => command.run(),
+        Command::Link(command) => command.run(),
     }
 }

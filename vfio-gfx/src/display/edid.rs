@@ -96,6 +96,16 @@ impl Display {
         kept("link state", state.raw(), self.edid_registers(&region)?.link_state)
     }
 
+    /// The largest mode in pixels that the device takes a monitor for; 0 = no limit.
+    ///
+    /// # Errors
+    /// [`DisplayError::NoEdidRegion`], or what the transport failed with.
+    pub fn max_mode(&mut self) -> Result<(u32, u32), DisplayError> {
+        let region = self.edid_region()?.ok_or(DisplayError::NoEdidRegion)?;
+        let registers = self.edid_registers(&region)?;
+        Ok((registers.max_xres, registers.max_yres))
+    }
+
     fn edid_registers(&mut self, region: &RegionSummary) -> Result<EdidRegisters, DisplayError> {
         let mut registers = [0; size_of::<EdidRegisters>()];
         self.backend.read(region.index, 0, &mut registers)?;
