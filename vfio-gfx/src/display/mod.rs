@@ -21,7 +21,7 @@ pub use remote::Remote;
 pub use watch::Watch;
 
 use crate::abi::{Interface, PlaneKind};
-use crate::memory::Mapping;
+use crate::memory::{CpuAccess, Mapping};
 use crate::plane::{Plane, Source};
 
 /// How many buffers stay mapped: a guest flips between two or three.
@@ -50,6 +50,8 @@ impl std::fmt::Debug for Display {
 pub struct Pixels<'a> {
     plane: Plane,
     mapping: &'a Mapping,
+    /// Reading has begun.
+    _access: CpuAccess<'a>,
 }
 
 impl Pixels<'_> {
@@ -145,7 +147,7 @@ impl Display {
         };
         let mapping = mapping.ok_or(DisplayError::NoInterface)?;
         plane.check_within(mapping.size())?;
-        Ok(Some(Pixels { plane, mapping }))
+        Ok(Some(Pixels { plane, mapping, _access: mapping.begin_read()? }))
     }
 
     /// Makes the memory of a plane the mapped region or the first of the mapped buffers.

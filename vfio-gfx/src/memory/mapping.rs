@@ -12,7 +12,7 @@ use thiserror::Error;
 use vm_memory::mmap::MmapRegionError;
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
 
-use super::{BufferKind, page_align};
+use super::{BufferKind, CpuAccess, page_align};
 
 /// Why bytes cannot be reached.
 #[derive(Debug, Error)]
@@ -49,6 +49,8 @@ pub enum MappingError {
 #[derive(Debug)]
 enum Access {
     Mapped(MmapRegion),
+    /// A dma-buf: mapped too, but reading begins and ends.
+    Dmabuf(MmapRegion),
     /// The owner could cut it short under a mapping, so it is read call by call.
     Pread(File),
 }
@@ -87,7 +89,9 @@ impl Mapping {
         }
         // A dma-buf's own length limits its mapping; a memfd may end within the last page.
         let len = if kind == BufferKind::Dmabuf { usize::try_from(size).unwrap_or(len) } else { len };
-        map_shared(file, 0, len).map(|map| Self { access: Access::Mapped(map), size })
+        let map = map_shared(file, 0, len)?;
+        let access = if kind == BufferKind::Dmabuf { Access::Dmabuf(map) } else { Access::Mapped(map) };
+        Ok(Self { access, size })
     }
 
     /// Takes `size` bytes at `offset` of a VFIO device's descriptor: a region that can be mapped. The caller vouches
@@ -112,7 +116,19 @@ impl Mapping {
     /// Whether reading needs no system call.
     #[must_use]
     pub fn is_mapped(&self) -> bool {
-        matches!(self.access, Access::Mapped(_))
+        matches!(self.access, Access::Mapped(_) | Access::Dmabuf(_))
+    }
+
+    /// Says that reading begins, until the result is dropped. Reads outside of it may find stale bytes in a dma-buf.
+    ///
+    /// # Errors
+    /// [`MappingError::Io`] when the exporter refuses.
+    pub fn begin_read(&self) -> Result<CpuAccess<'_>, MappingError> {
+        let dmabuf = match &self.access {
+            Access::Dmabuf(map) => map.file_offset().map(FileOffset::file),
+            Access::Mapped(_) | Access::Pread(_) => None,
+        };
+        Ok(CpuAccess::begin(dmabuf)?)
     }
 
     /// Copies bytes out.
@@ -126,7 +142,7 @@ impl Mapping {
             return Err(out_of_bounds(data.len()));
         }
         match &self.access {
-            Access::Mapped(map) => {
+            Access::Mapped(map) | Access::Dmabuf(map) => {
                 let len = data.len();
                 let start = usize::try_from(offset).map_err(|_| out_of_bounds(len))?;
                 map.as_volatile_slice().read_slice(data, start).map_err(|_| out_of_bounds(len))

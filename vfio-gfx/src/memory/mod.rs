@@ -15,11 +15,13 @@
 
 mod export;
 mod mapping;
+mod sync;
 mod udmabuf;
 mod vram;
 
 pub use export::{BufferKind, SharedBuffer};
 pub use mapping::{Mapping, MappingError};
+pub use sync::CpuAccess;
 pub use udmabuf::{Udmabuf, UdmabufError};
 pub use vram::{Vram, VramError};
 
