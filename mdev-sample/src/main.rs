@@ -114,7 +114,9 @@ fn serve(args: &Serve) -> Result<(), Box<dyn Error>> {
             stopper.stop();
         }
     });
-    println!("mdev-sample: {} {uuid} ready on {}", args.device_type.name(), args.socket.display());
+    let (name, path) = (args.device_type.name(), args.socket.display());
+    // Whoever started it need not listen.
+    let _ = writeln!(io::stdout(), "mdev-sample: {name} {uuid} ready on {path}");
     let until = if args.once { Until::VmmGone } else { Until::Stopped };
     Ok(server.run(until)?)
 }

@@ -13,6 +13,7 @@ pub mod checksum;
 pub mod cpio;
 pub mod guest;
 pub mod lab;
+pub mod machine;
 pub mod picture;
 pub mod process;
 pub mod programs;

@@ -18,6 +18,9 @@ const START: Duration = Duration::from_secs(20);
 /// How long one command of the console may take. Generous: the machine may be running several guests.
 const CONSOLE: Duration = Duration::from_secs(60);
 
+/// How long cargo may take.
+const BUILD: Duration = Duration::from_secs(900);
+
 /// The target directory and the profile's directory in it, from where this test program is:
 /// `TARGET/PROFILE/deps/NAME`.
 fn target() -> &'static (PathBuf, PathBuf) {
@@ -53,18 +56,13 @@ pub fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
     let (target, profile) = target();
     let built = BUILT.get_or_init(|| {
-        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo
-            .args(["build", "--quiet", "--package", "mdev-sample"])
-            .args(["--package", "qemu-shim", "--target-dir"])
-            .arg(target)
-            .current_dir(env!("CARGO_MANIFEST_DIR"));
+        let mut cargo = cargo_build(target);
         match profile.file_name().and_then(|name| name.to_str()) {
             Some("debug") => {}
             Some(profile) => drop(cargo.args(["--profile", profile])),
             None => return Err(format!("{} is no profile", profile.display())),
         }
-        run("cargo build", &cargo, "", Duration::from_secs(900)).success().map(drop)
+        run("cargo build", &cargo, "", BUILD).success().map(drop)
     });
     if let Err(error) = built {
         panic!("the programs do not build: {error}");
@@ -72,6 +70,45 @@ pub fn program(name: &str) -> PathBuf {
     let path = profile.join(name);
     assert!(path.is_file(), "cargo build left no {}", path.display());
     path
+}
+
+/// The same program without libraries, small and a little optimised: for guests, which have no libraries and little
+/// time. Built in a directory of its own (`static` in the target directory), so that nothing else is built again.
+///
+/// # Panics
+/// If they do not build.
+#[must_use]
+pub fn static_program(name: &str) -> PathBuf {
+    const TARGET: &str = "x86_64-unknown-linux-gnu";
+    static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
+    let dir = target().0.join("static");
+    let built = BUILT.get_or_init(|| {
+        let mut cargo = cargo_build(&dir);
+        cargo
+            .args(["--package", env!("CARGO_PKG_NAME"), "--bins", "--target", TARGET])
+            .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
+            .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
+            .env("CARGO_PROFILE_DEV_DEBUG", "false")
+            .env("CARGO_PROFILE_DEV_STRIP", "true");
+        run("cargo build", &cargo, "", BUILD).success().map(drop)
+    });
+    if let Err(error) = built {
+        panic!("the static programs do not build: {error}");
+    }
+    let path = dir.join(TARGET).join("debug").join(name);
+    assert!(path.is_file(), "cargo build left no {}", path.display());
+    path
+}
+
+/// `cargo build` of the two programs into `target`.
+fn cargo_build(target: &Path) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args(["build", "--quiet", "--package", "mdev-sample"])
+        .args(["--package", "qemu-shim", "--target-dir"])
+        .arg(target)
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    cargo
 }
 
 /// A device being served by `mdev-sample`.

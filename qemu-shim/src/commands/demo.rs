@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -86,7 +86,8 @@ impl Demo {
         }
         watched.sums.flush()?;
         let modes: Vec<String> = watched.modes.iter().map(|(w, h)| format!("{w}x{h}")).collect();
-        println!(
+        writeln!(
+            io::stdout(),
             "demo: {} frames, {} distinct, in {:.1} s on {} by {drawn_by}; seen through {interface} ({buffers}) at {}; \
              PNGs and checksums.txt in {}",
             watched.frames,
@@ -95,7 +96,7 @@ impl Demo {
             device_type.name(),
             modes.join(", "),
             self.out.display(),
-        );
+        )?;
         Ok(())
     }
 }

@@ -13,20 +13,18 @@ mod error;
 mod events;
 mod irq;
 mod model;
+mod planes;
 mod region;
+mod watch;
 
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bitflags::bitflags;
 
-use crate::abi::{
-    DeviceFlags, Errno, Interface, IrqAction, IrqData, IrqSet, PlaneKind, PlaneRequest, pci_irq, pci_region,
-};
-use crate::memory::{BufferKind, PAGE_SIZE, SharedBuffer, Udmabuf, Vram, page_align};
-use crate::plane::{Plane, Source};
+use crate::abi::{DeviceFlags, Interface, pci_irq, pci_region};
+use crate::memory::{BufferKind, Udmabuf, Vram};
 
-use buffers::{BufferKey, BufferTable};
+use buffers::BufferTable;
 use events::{Planes, Watchers};
 
 pub use buffers::BUFFER_TABLE_SIZE;
@@ -213,85 +211,6 @@ impl Device {
         Ok(())
     }
 
-    fn planes(&mut self) -> Planes {
-        PlaneKind::ALL.map(|kind| self.model.scanout(kind))
-    }
-
-    /// Signals what changed since the last time. Costs nothing while nobody waits.
-    fn tell_watchers(&mut self) {
-        if self.watchers.as_ref().is_none_or(|(watchers, _)| watchers.is_empty()) {
-            return;
-        }
-        let new = self.planes();
-        if let Some((watchers, known)) = &mut self.watchers {
-            let events = events::differences(known, &new);
-            *known = new;
-            if !events.is_empty() {
-                watchers.tell(events);
-            }
-        }
-    }
-
-    /// Waits for display changes, from now on: the returned [`Watcher`] takes an eventfd per kind of [`DisplayEvents`].
-    /// `None` on a device without the display interrupt.
-    pub fn watch(&mut self) -> Option<Watcher> {
-        self.tell_watchers();
-        let planes = self.planes();
-        let (watchers, known) = self.watchers.as_mut()?;
-        *known = planes;
-        Some(watchers.add())
-    }
-
-    /// Sets the eventfds of one party's display interrupt: `SET_IRQS` on index [`DISPLAY_IRQ`], with `ACTION_TRIGGER` and
-    /// either one eventfd per interrupt of the range or none, which takes them away. `DATA_NONE` with a count of 0 ends it.
-    ///
-    /// # Errors
-    /// `EINVAL` where the request is malformed or the device has no such interrupt, `ENOTTY` for masking and the like.
-    pub fn set_display_irq(
-        &mut self,
-        watcher: &mut Option<Watcher>,
-        set: &IrqSet,
-        fds: Vec<OwnedFd>,
-    ) -> Result<(), Errno> {
-        let request = set.parse(self.has_events().then_some(DISPLAY_EVENTS), false)?;
-        match (request.data, request.action) {
-            (IrqData::None, IrqAction::Trigger) if request.count == 0 => *watcher = None,
-            (IrqData::Eventfd, IrqAction::Trigger) => {
-                if !fds.is_empty() && fds.len() != request.count as usize {
-                    return Err(Errno::EINVAL);
-                }
-                if watcher.is_none() {
-                    *watcher = self.watch();
-                }
-                let watcher = watcher.as_ref().ok_or(Errno::EINVAL)?;
-                let mut fds = fds.into_iter();
-                for event in request.start..request.start + request.count {
-                    watcher.set(event, fds.next());
-                }
-            }
-            _ => return Err(Errno::ENOTTY),
-        }
-        Ok(())
-    }
-
-    /// What `GET_INFO` says: the highest interrupt index plus one.
-    #[must_use]
-    pub fn num_irqs(&self) -> u32 {
-        if self.has_events() { self.irqs.num_irqs().max(DISPLAY_IRQ + 1) } else { self.irqs.num_irqs() }
-    }
-
-    /// How many interrupts an index has, `None` where there is no such index.
-    #[must_use]
-    pub fn irq_count(&self, index: u32) -> Option<u32> {
-        if self.has_events() && index == DISPLAY_IRQ { Some(DISPLAY_EVENTS) } else { self.irqs.count(index) }
-    }
-
-    /// Whether it has the display interrupt.
-    #[must_use]
-    pub fn has_events(&self) -> bool {
-        self.watchers.is_some()
-    }
-
     /// Reads a region as the guest does: a BAR reads as all ones while memory decoding is off.
     ///
     /// # Errors
@@ -323,111 +242,6 @@ impl Device {
             return Err(DeviceError::OutOfBounds { region: index, offset, len, size: region.size });
         }
         Ok(region.backing)
-    }
-
-    /// Whether an interface is offered.
-    #[must_use]
-    pub fn probe(&self, interface: Interface) -> bool {
-        self.interfaces.offers(interface)
-    }
-
-    /// What a plane shows, handed over through `interface`. `None`: it is off. Allocates nothing.
-    ///
-    /// # Errors
-    /// [`DeviceError::NotOffered`], or [`DeviceError::BufferIdsExhausted`].
-    pub fn query(&mut self, interface: Interface, kind: PlaneKind) -> Result<Option<Plane>, DeviceError> {
-        if !self.probe(interface) {
-            return Err(DeviceError::NotOffered(interface));
-        }
-        let Some(scanout) = self.model.scanout(kind) else {
-            return Ok(None);
-        };
-        // The memory is whole pages from the page the plane starts in.
-        let start = scanout.offset - scanout.offset % PAGE_SIZE;
-        let inside = scanout.offset - start;
-        let size = inside.checked_add(scanout.size.max(scanout.geometry.bytes())).and_then(page_align);
-        let Some(size) =
-            size.filter(|size| start.checked_add(*size).is_some_and(|end| end <= self.vram.size()))
-        else {
-            return Ok(None);
-        };
-        let Ok(size32) = u32::try_from(size) else {
-            return Ok(None);
-        };
-        let source = match interface {
-            Interface::Region => Source::Region { index: self.display_region, offset: scanout.offset },
-            Interface::Dmabuf => {
-                let Scanout { format, modifier, geometry, offset, .. } = scanout;
-                let key = BufferKey { format, modifier, geometry, offset, size };
-                let id = self.buffers.id(&key).ok_or(DeviceError::BufferIdsExhausted)?;
-                Source::Buffer { id, offset: inside }
-            }
-        };
-        Ok(Some(Plane {
-            kind,
-            format: scanout.format,
-            modifier: scanout.modifier,
-            geometry: scanout.geometry,
-            size: size32,
-            position: scanout.position,
-            hotspot: scanout.hotspot,
-            source,
-        }))
-    }
-
-    /// A plane query as the ABI asks it; see [`PlaneRequest`]. A probe that succeeds returns `None`, and so does a plane
-    /// type that DRM does not define: no such plane is on.
-    ///
-    /// # Errors
-    /// As [`Device::query`].
-    pub fn request(&mut self, request: PlaneRequest) -> Result<Option<Plane>, DeviceError> {
-        let (PlaneRequest::Probe(interface) | PlaneRequest::Query(interface, _)) = request;
-        if !self.probe(interface) {
-            return Err(DeviceError::NotOffered(interface));
-        }
-        match request {
-            PlaneRequest::Query(_, raw) => {
-                PlaneKind::from_raw(raw).map_or(Ok(None), |kind| self.query(interface, kind))
-            }
-            PlaneRequest::Probe(_) => Ok(None),
-        }
-    }
-
-    /// A new descriptor of the buffer that a query named. A dma-buf where the host has udmabuf, else the memfd
-    /// (`read_only`: a descriptor that cannot be written, for consoles).
-    ///
-    /// # Errors
-    /// [`DeviceError::NoBuffer`] for an id never issued or forgotten, or what the system refused.
-    pub fn buffer(&mut self, id: u32, read_only: bool) -> Result<SharedBuffer, DeviceError> {
-        if !self.probe(Interface::Dmabuf) {
-            return Err(DeviceError::NotOffered(Interface::Dmabuf));
-        }
-        let entry = self.buffers.get(id).ok_or(DeviceError::NoBuffer(id))?;
-        let inside = entry.key.offset % PAGE_SIZE;
-        let Some(udmabuf) = &self.udmabuf else {
-            let fd =
-                if read_only { self.vram.reopen_read_only()? } else { self.vram.file().try_clone()?.into() };
-            return Ok(SharedBuffer {
-                kind: BufferKind::Memfd,
-                fd,
-                offset: entry.key.offset,
-                size: self.vram.size(),
-            });
-        };
-        let dmabuf: &OwnedFd = match &mut entry.dmabuf {
-            Some(dmabuf) => dmabuf,
-            none => none.insert(udmabuf.create(
-                std::os::fd::AsFd::as_fd(self.vram.as_ref()),
-                entry.key.offset - inside,
-                entry.key.size,
-            )?),
-        };
-        Ok(SharedBuffer {
-            kind: BufferKind::Dmabuf,
-            fd: dmabuf.try_clone()?,
-            offset: inside,
-            size: entry.key.size,
-        })
     }
 
     /// `VFIO_DEVICE_RESET`.

@@ -1,0 +1,115 @@
+//! What a device shows, and the memory it is in.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::abi::{Interface, PlaneKind, PlaneRequest};
+use crate::memory::{BufferKind, PAGE_SIZE, SharedBuffer, page_align};
+use crate::plane::{Plane, Source};
+
+use super::buffers::BufferKey;
+use super::{Device, DeviceError, Scanout};
+
+impl Device {
+    /// Whether an interface is offered.
+    #[must_use]
+    pub fn probe(&self, interface: Interface) -> bool {
+        self.interfaces.offers(interface)
+    }
+
+    /// What a plane shows, handed over through `interface`. `None`: it is off. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`DeviceError::NotOffered`], or [`DeviceError::BufferIdsExhausted`].
+    pub fn query(&mut self, interface: Interface, kind: PlaneKind) -> Result<Option<Plane>, DeviceError> {
+        if !self.probe(interface) {
+            return Err(DeviceError::NotOffered(interface));
+        }
+        let Some(scanout) = self.model.scanout(kind) else {
+            return Ok(None);
+        };
+        // The memory is whole pages from the page the plane starts in.
+        let start = scanout.offset - scanout.offset % PAGE_SIZE;
+        let inside = scanout.offset - start;
+        let size = inside.checked_add(scanout.size.max(scanout.geometry.bytes())).and_then(page_align);
+        let Some(size) =
+            size.filter(|size| start.checked_add(*size).is_some_and(|end| end <= self.vram.size()))
+        else {
+            return Ok(None);
+        };
+        let Ok(size32) = u32::try_from(size) else {
+            return Ok(None);
+        };
+        let source = match interface {
+            Interface::Region => Source::Region { index: self.display_region, offset: scanout.offset },
+            Interface::Dmabuf => {
+                let Scanout { format, modifier, geometry, offset, .. } = scanout;
+                let key = BufferKey { format, modifier, geometry, offset, size };
+                let id = self.buffers.id(&key).ok_or(DeviceError::BufferIdsExhausted)?;
+                Source::Buffer { id, offset: inside }
+            }
+        };
+        Ok(Some(Plane {
+            kind,
+            format: scanout.format,
+            modifier: scanout.modifier,
+            geometry: scanout.geometry,
+            size: size32,
+            position: scanout.position,
+            hotspot: scanout.hotspot,
+            source,
+        }))
+    }
+
+    /// A plane query as the ABI asks it; see [`PlaneRequest`]. A probe that succeeds returns `None`, and so does a plane
+    /// type that DRM does not define: no such plane is on.
+    ///
+    /// # Errors
+    /// As [`Device::query`].
+    pub fn request(&mut self, request: PlaneRequest) -> Result<Option<Plane>, DeviceError> {
+        let (PlaneRequest::Probe(interface) | PlaneRequest::Query(interface, _)) = request;
+        if !self.probe(interface) {
+            return Err(DeviceError::NotOffered(interface));
+        }
+        match request {
+            PlaneRequest::Query(_, raw) => {
+                PlaneKind::from_raw(raw).map_or(Ok(None), |kind| self.query(interface, kind))
+            }
+            PlaneRequest::Probe(_) => Ok(None),
+        }
+    }
+
+    /// A new descriptor of the buffer that a query named. A dma-buf where the host has udmabuf, else the memfd
+    /// (`read_only`: a descriptor that cannot be written, for consoles).
+    ///
+    /// # Errors
+    /// [`DeviceError::NoBuffer`] for an id never issued or forgotten, or what the system refused.
+    pub fn buffer(&mut self, id: u32, read_only: bool) -> Result<SharedBuffer, DeviceError> {
+        if !self.probe(Interface::Dmabuf) {
+            return Err(DeviceError::NotOffered(Interface::Dmabuf));
+        }
+        let entry = self.buffers.get(id).ok_or(DeviceError::NoBuffer(id))?;
+        let inside = entry.key.offset % PAGE_SIZE;
+        let Some(udmabuf) = &self.udmabuf else {
+            let fd =
+                if read_only { self.vram.reopen_read_only()? } else { self.vram.file().try_clone()?.into() };
+            return Ok(SharedBuffer {
+                kind: BufferKind::Memfd,
+                fd,
+                offset: entry.key.offset,
+                size: self.vram.size(),
+            });
+        };
+        let dmabuf: &OwnedFd = match &mut entry.dmabuf {
+            Some(dmabuf) => dmabuf,
+            none => {
+                none.insert(udmabuf.create(self.vram.as_fd(), entry.key.offset - inside, entry.key.size)?)
+            }
+        };
+        Ok(SharedBuffer {
+            kind: BufferKind::Dmabuf,
+            fd: dmabuf.try_clone()?,
+            offset: inside,
+            size: entry.key.size,
+        })
+    }
+}
