@@ -264,6 +264,21 @@ fn bochs_drm_of_linux_6_12_drives_mbochs_small() {
     }
 }
 
+/// Our own display, through the region interface, at a size that only its EDID can have told the guest.
+#[test]
+fn bochs_drm_of_linux_6_12_drives_vgfx_hd() {
+    if let Some(lab) = lab("bochs_drm_of_linux_6_12_drives_vgfx_hd") {
+        let case = Case {
+            name: "vgfx-hd-6.12",
+            device_type: "vgfx-hd",
+            kernel: Kernel::Linux612,
+            driver: "bochs",
+            size: (1920, 1080),
+        };
+        bochs_drm(&lab, &case);
+    }
+}
+
 #[test]
 fn mdpy_fb_of_linux_6_12_drives_mdpy_xga() {
     if let Some(lab) = lab("mdpy_fb_of_linux_6_12_drives_mdpy_xga") {

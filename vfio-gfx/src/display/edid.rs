@@ -67,7 +67,7 @@ impl Display {
         let registers = self.edid_registers(&region)?;
         let max = registers.edid_max_size;
         let size = u32::try_from(edid.len()).unwrap_or(u32::MAX);
-        if size == 0 || size % BLOCK != 0 || size > max {
+        if size == 0 || !size.is_multiple_of(BLOCK) || size > max {
             return Err(DisplayError::EdidSize { found: edid.len(), max });
         }
         within(&region, registers.edid_offset, size)?;
@@ -132,7 +132,7 @@ impl Display {
 /// Refuses a blob that is not in the region, or not where it can be written in aligned pieces.
 fn within(region: &RegionSummary, offset: u32, size: u32) -> Result<(), DisplayError> {
     let end = u64::from(offset) + u64::from(size);
-    if offset % 4 == 0 && end <= region.reachable() {
+    if offset.is_multiple_of(4) && end <= region.reachable() {
         Ok(())
     } else {
         Err(DisplayError::EdidRegion { region: region.index })
@@ -219,7 +219,7 @@ mod tests {
             let Ok(word) = data.try_into().map(u32::from_ne_bytes) else { return refused };
             match offset {
                 8 | 20 => {}
-                0x800.. if offset % 4 == 0 && offset + 4 <= 0x800 + u64::from(strict.words[2]) => {}
+                0x800.. if offset.is_multiple_of(4) && offset + 4 <= 0x800 + u64::from(strict.words[2]) => {}
                 _ => return refused,
             }
             strict.writes.push((offset, word));
