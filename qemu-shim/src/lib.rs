@@ -5,6 +5,7 @@
 //! program. [`demo`] is a guest to look at when there is none.
 
 pub mod commands;
+pub mod compose;
 pub mod console;
 pub mod convert;
 pub mod crc;

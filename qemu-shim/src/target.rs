@@ -51,7 +51,7 @@ pub enum OpenError {
         target: Target,
         /// What is wrong.
         #[source]
-        source: DisplayError,
+        source: Box<DisplayError>,
     },
 }
 
@@ -90,7 +90,8 @@ impl Target {
             Self::VfioUser(path) => Box::new(Remote::connect(path)?),
             Self::Vfio(path) => Box::new(Kernel::open(path)?),
         };
-        Display::open(backend).map_err(|source| OpenError::Display { target: self.clone(), source })
+        Display::open(backend)
+            .map_err(|source| OpenError::Display { target: self.clone(), source: source.into() })
     }
 }
 

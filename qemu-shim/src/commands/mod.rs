@@ -4,6 +4,7 @@ mod crc;
 mod demo;
 mod info;
 mod monitor;
+mod replay;
 mod screendump;
 
 use std::error::Error;
@@ -12,7 +13,8 @@ use clap::{Parser, Subcommand};
 
 /// A console for VFIO display devices.
 ///
-/// DEVICE is sample:TYPE (a fresh sample device in this process) or vfio-user:PATH (one behind a socket).
+/// DEVICE is sample:TYPE (a fresh sample device in this process), vfio-user:PATH (one behind a socket) or vfio:PATH (one
+/// of the kernel, by its directory in /sys or its /dev/vfio/devices/vfioN).
 #[derive(Debug, Parser)]
 #[command(name = "qemu-shim", version)]
 pub struct Cli {
@@ -34,6 +36,8 @@ enum Command {
     Resize(monitor::Resize),
     /// Plugs the monitor in or out.
     Link(monitor::Link),
+    /// Composes recorded stacks of planes and compares the checksums with the kernel's.
+    Replay(replay::Replay),
 }
 
 /// Runs a command line.
@@ -48,5 +52,6 @@ pub fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
         Command::Crc(command) => command.run(),
         Command::Resize(command) => command.run(),
         Command::Link(command) => command.run(),
+        Command::Replay(command) => command.run(),
     }
 }

@@ -38,7 +38,7 @@ fn odd_modes() {
     for interfaces in [Interfaces::DMABUF, Interfaces::REGION] {
         let mut guest = Guest::offering("mbochs-medium", Some(interfaces));
         for (width, height, virtual_width) in
-            [(642, 400, 700), (641, 99, 641), (65, 64, 1000), (1366, 768, 1366)]
+            [(642, 400, 700), (641, 99, 641), (65, 64, 1000), (1367, 80, 1367)]
         {
             guest.mode(width, height, virtual_width);
             let picture = Picture::known(width.into(), height.into());

@@ -23,7 +23,9 @@ fn solid_screens_have_the_kernels_sums() {
     let mut guest = Guest::new("mbochs-medium");
     for (width, height, sums) in SOLID {
         guest.mode(width, height, width);
-        for (colour, sum) in colours.into_iter().zip(sums) {
+        // All of the small one, and of the others one that each pixel counts in.
+        let skip = if width > 640 { 5 } else { 0 };
+        for (colour, sum) in colours.into_iter().zip(sums).skip(skip) {
             guest.draw(&Picture::solid(width.into(), height.into(), colour), width.into(), 0);
             assert_eq!(printed(&["crc", &guest.device()]), format!("{sum}\n"), "{width}x{height} {colour:?}");
         }

@@ -16,7 +16,7 @@ fn bad_command_lines_are_status_2_and_one_line() {
         (&["info", "sample:mdpy"], "mdpy-vga, mdpy-xga, mdpy-hd"),
         (&["info", "sample:"], "there are mdpy-vga"),
         (&["info", "vfio-user:"], "vfio-user:"),
-        (&["info", "vfio:/sys/bus/mdev/devices/x"], "not supported"),
+        (&["info", "vfio:"], "vfio:"),
         (&["info", "sample:mdpy-vga", "sample:mdpy-vga"], "sample:mdpy-vga"),
         (&["info", "sample:mdpy-vga", "--yaml"], "--yaml"),
         (&["screendump", "sample:mdpy-vga"], "FILE"),
@@ -72,6 +72,8 @@ fn devices_that_cannot_be_reached_are_named() {
     }
     let line = complaint(&["info", &format!("vfio-user:{closing}")], 1);
     assert!(line.contains("closed the connection"), "{line}");
+    let line = complaint(&["info", "vfio:/nonexistent/device"], 1);
+    assert!(line.contains("/nonexistent/device"), "{line}");
     assert!(!std::path::Path::new(&picture).exists());
 }
 
