@@ -187,7 +187,8 @@ mod tests {
 
     #[test]
     fn one_pixel_to_the_left_is_noticed() {
-        let moved = RECORDING.replacen("\"x\":486", "\"x\":485", 1);
+        let start: String = RECORDING.split_inclusive('\n').take(3).collect();
+        let moved = start.replacen("\"x\":486", "\"x\":485", 1);
         let (_, differences) = run(&moved);
         assert_eq!(differences.iter().map(|difference| difference.line).collect::<Vec<_>>(), [2]);
     }
