@@ -3,8 +3,8 @@
 //! Both run in the same loop, in short batches in turn: A B, B A, A B, … Whatever the machine does meanwhile (another
 //! tenant, a slower clock, a warm or cold cache) meets both alike, and neither always goes first. A batch that was
 //! interrupted is an outlier among many, and the median of the batches does not see it. What is left is steady where a
-//! mean, or one operation measured after the other, is not. (The minimum is not: on a busy machine the longer operation
-//! is never left alone, the shorter one is now and then.)
+//! mean, or one operation measured after the other, is not. (The minimum was tried for operations of milliseconds, and
+//! its ratios scattered more on a busy machine.)
 
 use std::error::Error;
 use std::time::{Duration, Instant};

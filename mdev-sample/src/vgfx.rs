@@ -308,7 +308,7 @@ mod tests {
         let shared = SharedDevice::new(device());
         let mut display = Display::open(Box::new(Local::new(shared.clone()))).unwrap();
         let watch = display.backend().watch().unwrap().unwrap();
-        let mut expect = |events: DisplayEvents, change: &dyn Fn(&mut Device)| {
+        let expect = |events: DisplayEvents, change: &dyn Fn(&mut Device)| {
             change(&mut shared.lock());
             assert_eq!(watch.wait(Duration::ZERO).unwrap(), events);
             assert_eq!(watch.wait(Duration::ZERO).unwrap(), DisplayEvents::empty(), "told once");

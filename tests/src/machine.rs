@@ -75,6 +75,8 @@ impl Machine {
         fs::write(&initramfs, archive).unwrap_or_else(|e| panic!("{}: {e}", initramfs.display()));
         let mut qemu = lab.qemu();
         qemu.args(["-accel", "tcg", "-m", "512", "-no-reboot", "-machine", "pc"])
+            // Without the instruction a machine in which nothing happens has no random numbers for minutes.
+            .args(["-cpu", "qemu64,+rdrand"])
             .args(["-nodefaults", "-display", "none", "-serial", "stdio"])
             .arg("-kernel")
             .arg(lab.guest(config.kernel).join("vmlinuz"))

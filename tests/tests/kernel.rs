@@ -114,7 +114,9 @@ fn udmabuf(machine: &mut Machine) {
         let socket = format!("/tmp/{interfaces}.sock");
         let log = format!("/tmp/{interfaces}.log");
         let serve = format!("mdev-sample serve --type mdpy-xga --socket {socket} --interfaces {interfaces}");
-        machine.success(&format!("{serve} > {log} 2>&1 & until [ -S {socket} ]; do usleep 100000; done"));
+        let wait = format!("for n in $(seq 300); do [ -S {socket} ] && break; usleep 100000; done");
+        let ready = format!("{wait}; cat {log}; test -S {socket}");
+        machine.success(&format!("{serve} > {log} 2>&1 & {ready}"));
         let device = format!("vfio-user:{socket}");
         let facts = info(machine, &device);
         assert_eq!(facts["buffer"], expected, "{facts}");

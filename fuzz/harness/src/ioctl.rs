@@ -229,7 +229,7 @@ fn check_query(
             match interface {
                 Interface::Region => assert!(device.regions().get(raw.handle).is_some()),
                 Interface::Dmabuf => {
-                    ids.queried(raw.handle);
+                    ids.queried(&plane);
                 }
             }
         }

@@ -299,8 +299,8 @@ fn check_query(device: &Device, payload: &[u8], errno: Option<Errno>, body: &[u8
         Source::Region { index, .. } => {
             plane.check_within(device.regions().get(index).unwrap().size).unwrap()
         }
-        Source::Buffer { id, .. } => {
-            ids.queried(id);
+        Source::Buffer { .. } => {
+            ids.queried(&plane);
             plane.check_within(u64::from(plane.size)).unwrap();
         }
     }

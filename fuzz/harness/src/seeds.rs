@@ -144,13 +144,15 @@ pub fn session() -> Vec<Vec<u8>> {
         message(Command::GetInfo, &payload(&[16], 16)),
         message(Command::GetRegionInfo, &payload(&[32, 0, 9], 32)),
         message(Command::GetRegionInfo, &payload(&[48, 0, 9], 32)),
-        message(Command::GetIrqInfo, &payload(&[16, 0, 1], 16)),
+        message(Command::GetIrqInfo, &payload(&[40, 0, 5], 40)),
         message(Command::RegionRead, &access(7, 0, 4, &[])),
-        message(Command::RegionRead, &access(0, 0, 1 << 20, &[])),
+        message(Command::RegionRead, &access(0, 0, 1 << 12, &[])),
     ];
+    // Beside these two go two descriptors.
+    let arming = [1, 5].map(|index| message(Command::SetIrqs, &payload(&[20, 36, index, 0, 2], 20)));
     let owning = [
         message(Command::DmaMap, &payload(&[32, 3, 0, 0, 0, 0, 0x1000], 32)),
-        message(Command::SetIrqs, &payload(&[20, 36, 1, 0, 2], 20)),
+        message(Command::SetIrqs, &payload(&[20, 33, 1, 0, 2], 20)),
         message(Command::RegionWrite, &access(2, 0x508, 2, &[0x41, 0])),
         message(Command::DmaUnmap, &payload(&[24, 2], 24)),
         message(Command::Reset, &[]),
@@ -159,16 +161,21 @@ pub fn session() -> Vec<Vec<u8>> {
         message(Command::QueryGfxPlane, &payload(&[64, 2, 1], 64)),
         message(Command::GetGfxDmabuf, &payload(&[1], 8)),
     ];
+    let piece = |fds: u8, bytes: &[u8]| {
+        let len = u32::try_from(bytes.len()).unwrap_or_default();
+        [&[fds], number(len).as_slice(), bytes].concat()
+    };
     let mut seeds = Vec::new();
     for role in [Role::Vmm, Role::Console] {
         let version = message(Command::Version, &proposal(role));
-        let all = [version, probing.concat(), owning.concat(), looking.concat()].concat();
-        for (device, piece) in [(0, 7), (0, 4000), (6, 40), (11, 64)] {
-            let pieces = all.chunks(piece).flat_map(|piece| {
-                let len = u32::try_from(piece.len()).unwrap_or_default();
-                [&[2], number(len).as_slice(), piece].concat()
-            });
-            seeds.push([device, 3].into_iter().chain(pieces).collect());
+        let (before, after) =
+            ([version, probing.concat()].concat(), [owning.concat(), looking.concat()].concat());
+        for (device, size) in [(0, 7), (0, 4000), (6, 40), (8, 100), (11, 64)] {
+            let mut seed = vec![device, 3];
+            before.chunks(size).for_each(|bytes| seed.extend(piece(0, bytes)));
+            arming.iter().for_each(|bytes| seed.extend(piece(2, bytes)));
+            after.chunks(size).for_each(|bytes| seed.extend(piece(0, bytes)));
+            seeds.push(seed);
         }
     }
     // VERSION, then a region write of half a megabyte, most of it a run of one byte.
@@ -185,8 +192,10 @@ fn exchange(console: bool, command: u8, fields: &[u32], data: &[u8]) -> Vec<u8> 
     let len = u8::try_from(data.len()).unwrap_or(u8::MAX);
     let head = [if console { 0x80 } else { 0 }, command, count(fields)];
     let is_write = matches!(command, 7..10);
-    let tail: &[u8] = if is_write { &[0, 1, 0, 0, 0, 20] } else { &[1, 0, 0, 0, 20] };
-    [&head, numbers(fields).as_slice(), &[len], data, tail].concat()
+    let wrong_count: &[u8] = if is_write { &[0] } else { &[] };
+    // As many descriptors as interrupts, a third of this byte.
+    let fds = if command == 14 { fields.last().map_or(0, |n| u8::try_from(3 * n).unwrap_or(0)) } else { 0 };
+    [&head, numbers(fields).as_slice(), &[len], data, wrong_count, &[1, 0, 0, fds, 20]].concat()
 }
 
 /// A VMM and a console at one device.

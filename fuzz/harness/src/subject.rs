@@ -10,7 +10,7 @@ use mdev_sample::vgfx::Vgfx;
 use vfio_gfx::abi::{Interface, PlaneKind, pci_region};
 use vfio_gfx::device::{Backing, Device, DeviceError, DeviceSpec, EdidRegion, Interfaces};
 use vfio_gfx::edid::{self, Config, Mode};
-use vfio_gfx::memory::{PAGE_SIZE, Vram};
+use vfio_gfx::memory::{BufferKind, PAGE_SIZE, Vram};
 use vfio_gfx::plane::{Plane, Source};
 
 use crate::ids::Ids;
@@ -141,6 +141,13 @@ pub(crate) fn check_planes(device: &mut Device, ids: &mut Ids) {
             let shape =
                 |plane: Plane| (plane.format, plane.modifier, plane.geometry, plane.size, plane.position);
             assert_eq!(region.map(shape), buffer.map(shape), "the interfaces contradict each other");
+            if let Some((region, Source::Buffer { id, .. })) = region.zip(buffer.map(|plane| plane.source)) {
+                let buffer = device.buffer(id, false).unwrap();
+                // A memfd is the whole video memory; a dma-buf starts with the plane's first page.
+                let start = region.source.offset();
+                let expected = if buffer.kind == BufferKind::Memfd { start } else { start % PAGE_SIZE };
+                assert_eq!(buffer.offset, expected, "buffer {id} is other memory");
+            }
         }
     }
 }
@@ -159,7 +166,7 @@ fn check_plane(device: &mut Device, plane: &Plane, ids: &mut Ids) {
         Source::Buffer { id, offset } => {
             assert!(offset < PAGE_SIZE, "a buffer starts in the plane's first page");
             plane.check_within(size).unwrap();
-            if !ids.queried(id) {
+            if !ids.queried(plane) {
                 // Fetched when it was new.
                 return;
             }

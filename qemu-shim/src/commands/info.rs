@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use vfio_gfx::abi::caps::RegionCap;
 use vfio_gfx::abi::{PlaneKind, RegionFlags};
-use vfio_gfx::display::{Display, RegionSummary};
+use vfio_gfx::display::{Display, DisplayError, KernelError, RegionSummary};
 use vfio_gfx::edid;
 use vfio_gfx::plane::{Plane, Source};
 
@@ -75,7 +75,16 @@ impl Facts {
                     regions.push(display.backend().region(index)?);
                 }
                 Source::Region { .. } => {}
-                Source::Buffer { id, .. } => buffer = Some(display.backend().map_buffer(id)?.kind.name()),
+                Source::Buffer { id, .. } => {
+                    buffer = Some(match display.backend().map_buffer(id) {
+                        Ok(buffer) => buffer.kind.name(),
+                        // Buffers of the kernel's mbochs can be imported, not mapped.
+                        Err(DisplayError::Kernel(KernelError::Unmappable { .. })) => {
+                            "dma-buf that cannot be mapped"
+                        }
+                        Err(error) => return Err(error.into()),
+                    });
+                }
             }
         }
         let edid = display.edid()?;

@@ -27,7 +27,8 @@ impl Device {
         }
     }
 
-    /// Waits for display changes, from now on: the returned [`Watcher`] takes an eventfd per kind of [`DisplayEvents`].
+    /// Waits for display changes, from now on: the returned [`Watcher`] takes an eventfd per kind of
+    /// [`DisplayEvents`](super::DisplayEvents).
     /// `None` on a device without the display interrupt.
     pub fn watch(&mut self) -> Option<Watcher> {
         self.tell_watchers();

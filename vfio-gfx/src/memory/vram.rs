@@ -1,8 +1,9 @@
 //! Video memory: a sealed memfd that this process, the VMM and the guest map.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use memfd::{FileSeal, MemfdOptions};
@@ -37,6 +38,9 @@ pub enum VramError {
         #[source]
         source: io::Error,
     },
+    /// fchmod failed.
+    #[error("cannot restrict a memfd to its owner")]
+    Permissions(#[source] io::Error),
     /// mmap failed.
     #[error("cannot map {size} bytes of video memory")]
     Map {
@@ -86,6 +90,9 @@ impl Vram {
             .create(name)
             .map_err(|source| VramError::Memfd { size, source })?;
         memfd.as_file().set_len(size).map_err(|source| VramError::Resize { size, source })?;
+        // A memfd is born with mode 0777, and whoever holds a read-only descriptor may ask /proc for a writable one.
+        let owner_only = Permissions::from_mode(0o600);
+        memfd.as_file().set_permissions(owner_only).map_err(VramError::Permissions)?;
         // udmabuf wants SHRINK and refuses WRITE; SEAL comes last, it ends the list.
         for seal in [FileSeal::SealShrink, FileSeal::SealGrow, FileSeal::SealSeal] {
             memfd.add_seal(seal).map_err(|source| VramError::Memfd { size, source })?;
@@ -109,7 +116,8 @@ impl Vram {
     }
 
     /// A new read-only descriptor of the same memory: for consoles, which have nothing to write. A fresh open file
-    /// description (through `/proc/self/fd`), so that it cannot be upgraded.
+    /// description (through `/proc/self/fd`). Another user's process cannot make it writable; one of this process's own
+    /// user can, as it can do anything else to this process.
     ///
     /// # Errors
     /// What `open(2)` says; `ENOENT` where `/proc` is not mounted.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::mm::{MapFlags, ProtFlags};
@@ -203,6 +203,8 @@ fn what_a_console_holds_cannot_be_written() {
     for fd in [region].into_iter().chain(is_memfd.then_some(buffer)) {
         let file = File::from(fd.try_clone().unwrap());
         assert!(file.write_at(b"x", 0).is_err() && file.set_len(0).is_err());
+        // Nor by another user who opens it anew through /proc/self/fd.
+        assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o600);
         assert!(map(&fd, ProtFlags::READ | ProtFlags::WRITE).is_err());
         let mapped = map(&fd, ProtFlags::READ).unwrap();
         let mut mark = [0; 16];

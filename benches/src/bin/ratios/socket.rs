@@ -20,7 +20,7 @@ use crate::programs::{Running, Served};
 /// The argument that makes this program the other end of the bare exchange, on its stdin.
 pub(crate) const PEER: &str = "--peer";
 
-const PLAN: Plan = Plan { rounds: 500, batch: 50 };
+const PLAN: Plan = Plan { rounds: 2500, batch: 10 };
 
 /// Bytes of a query and of its reply.
 const REQUEST: usize = HEADER_SIZE + 64;

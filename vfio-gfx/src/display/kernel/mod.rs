@@ -18,7 +18,7 @@ pub use place::PlaceError;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -113,6 +113,13 @@ impl Kernel {
             }
         };
         Ok(&self.buffers[at].1)
+    }
+}
+
+/// The device's descriptor, for calls that are not made here.
+impl AsFd for Kernel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.device.file().as_fd()
     }
 }
 
