@@ -8,8 +8,10 @@
 //!
 //! * [`vgfx`]: a display of our own, which a Bochs driver drives too: overlay and cursor planes, atomic flips, events.
 //!
-//! [`TYPES`] lists them; [`DeviceType::create`] makes one. [`replay`] holds them against recordings of the originals.
+//! [`TYPES`] lists them; [`DeviceType::create`] makes one. [`replay`] holds them against recordings of the originals,
+//! and [`abi_fuzz`] makes recordings of anybody's.
 
+pub mod abi_fuzz;
 pub mod cli;
 pub mod dispi;
 pub mod mbochs;

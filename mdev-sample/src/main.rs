@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use mdev_sample::abi_fuzz::{self, KernelTarget, Place, Recording, Sample, Target};
 use mdev_sample::replay::{self, Tally};
 use mdev_sample::{DeviceType, TYPES, UnknownType, cli};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -35,6 +36,29 @@ enum Command {
     Serve(Serve),
     /// Makes recorded calls to our devices and compares the answers with the kernel's.
     Replay(Replay),
+    /// Walks at random over all calls that a device takes, and records its answers for `replay`.
+    AbiFuzz(AbiFuzz),
+}
+
+#[derive(Args)]
+struct AbiFuzz {
+    /// The device: sample:TYPE, or vfio:SYSFS-PATH for one of the kernel's.
+    device: Place,
+    /// Which walk; the same seed is the same walk.
+    #[arg(long, value_name = "N")]
+    seed: u64,
+    /// How many calls.
+    #[arg(long, value_name = "N")]
+    steps: u64,
+    /// Where the recording is to appear, once it is complete.
+    #[arg(long, value_name = "OUT.jsonl")]
+    record: Option<PathBuf>,
+    /// Leave out the calls that are known to crash the kernel's mbochs.
+    #[arg(long)]
+    skip_known_crashes: bool,
+    /// Needed for a device of the kernel: the walk makes calls that have crashed kernels.
+    #[arg(long)]
+    yes_this_may_crash_the_kernel: bool,
 }
 
 #[derive(Args)]
@@ -82,6 +106,7 @@ fn main() -> ExitCode {
         Command::Types { json } => types(json),
         Command::Serve(args) => serve(&args),
         Command::Replay(args) => replay(&args),
+        Command::AbiFuzz(args) => abi_fuzz(&args),
     })
 }
 
@@ -149,6 +174,32 @@ fn replay(args: &Replay) -> Result<(), Box<dyn Error>> {
         0 => Ok(()),
         count => Err(format!("{count} records do not match the kernel's answers").into()),
     }
+}
+
+/// Why a device of the kernel is refused.
+const MAY_CRASH: &str = "a walk can crash the kernel (its own mbochs dies of a pread of the last two pages of its video \
+    memory, and of closing two descriptors of one dma-buf): run it in a throwaway VM, with --yes-this-may-crash-the-kernel";
+
+fn abi_fuzz(args: &AbiFuzz) -> Result<(), Box<dyn Error>> {
+    let mut target: Box<dyn Target> = match &args.device {
+        Place::Sample(device_type) => Box::new(Sample::new(*device_type)?),
+        Place::Vfio(_) if !args.yes_this_may_crash_the_kernel => {
+            return Err(format!("{}: {MAY_CRASH}", args.device).into());
+        }
+        Place::Vfio(path) => Box::new(KernelTarget::open(path)?),
+    };
+    let named = |error: io::Error| match &args.record {
+        Some(path) => format!("{}: {error}", path.display()),
+        None => error.to_string(),
+    };
+    let mut recording = args.record.as_deref().map(Recording::create).transpose().map_err(named)?;
+    let tally = abi_fuzz::walk(target.as_mut(), args.seed, args.steps, args.skip_known_crashes, |line| {
+        recording.as_mut().map_or(Ok(()), |recording| recording.write(line))
+    })
+    .map_err(named)?;
+    recording.map_or(Ok(()), Recording::finish).map_err(named)?;
+    writeln!(io::stdout(), "{} seed {}: {tally}", args.device, args.seed)?;
+    Ok(())
 }
 
 fn summary(tally: &Tally) -> String {

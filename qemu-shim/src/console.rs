@@ -110,12 +110,17 @@ impl Console {
         };
         let (converter, row_bytes) = readable(pixels.plane())?;
         let geometry = pixels.plane().geometry;
-        let mut changed = (self.frame.width(), self.frame.height()) != (geometry.width(), geometry.height());
+        let is_new = (self.frame.width(), self.frame.height()) != (geometry.width(), geometry.height());
+        let mut changed = is_new;
         self.frame.resize(geometry.width(), geometry.height())?;
         self.bytes.resize(row_bytes, 0);
         self.row.resize(geometry.width() as usize, 0);
         for (y, shown) in (0..).zip(self.frame.rows_mut()) {
             pixels.read_row(y, &mut self.bytes)?;
+            if is_new {
+                converter.convert_row(&self.bytes, shown);
+                continue;
+            }
             converter.convert_row(&self.bytes, &mut self.row);
             if shown != self.row {
                 shown.copy_from_slice(&self.row);

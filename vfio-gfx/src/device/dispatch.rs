@@ -180,8 +180,12 @@ impl Device {
     /// `pread(2)` on the device's descriptor, as the guest side reads: the region is found by its place.
     ///
     /// # Errors
-    /// `EFAULT` where no region is, or where the access leaves it, as the kernel's samples answer.
+    /// `EFAULT` where no region is, or where the access leaves it, as the kernel's samples answer. Nothing to read is read
+    /// anywhere.
     pub fn fd_read(&mut self, offset: u64, data: &mut [u8]) -> Result<usize, Errno> {
+        if data.is_empty() {
+            return Ok(0);
+        }
         let (region, inside) = self.regions.at_fd_offset(offset).ok_or(Errno::EFAULT)?;
         let index = region.index;
         self.guest_read(index, inside, data).map_err(fd_errno)?;
@@ -193,6 +197,9 @@ impl Device {
     /// # Errors
     /// As [`Device::fd_read`], or what the EDID region refused.
     pub fn fd_write(&mut self, offset: u64, data: &[u8]) -> Result<usize, Errno> {
+        if data.is_empty() {
+            return Ok(0);
+        }
         let (region, inside) = self.regions.at_fd_offset(offset).ok_or(Errno::EFAULT)?;
         let index = region.index;
         self.guest_write(index, inside, data).map_err(fd_errno)?;
@@ -207,7 +214,7 @@ impl Device {
     pub fn fd_mmap(&self, offset: u64, len: u64, shared: bool) -> Result<(BorrowedFd<'_>, u64), Errno> {
         let starts_here = |region: &&Region| region.backing == Backing::Vram && region.fd_offset == offset;
         let region = self.regions.iter().find(starts_here).ok_or(Errno::EINVAL)?;
-        if !shared || len > region.size {
+        if !shared || len == 0 || len > region.size {
             return Err(Errno::EINVAL);
         }
         Ok((self.vram.as_ref().as_fd(), 0))

@@ -1,7 +1,7 @@
 //! Which CPU a process runs on.
 //!
 //! Between two processes that talk in turn, where the scheduler puts them decides more than what they do: on one CPU a
-//! message costs a context switch, on two a wake-up of another CPU, which in a virtual machine was measured to be seven
+//! message costs a context switch, on two a wake-up of another CPU, which in a virtual machine was measured to be four
 //! times as dear and more. Left alone it decides differently for each pair and run, so what is compared is placed alike.
 
 use std::error::Error;

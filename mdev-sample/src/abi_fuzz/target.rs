@@ -1,0 +1,58 @@
+//! A device as its descriptor shows it: what a walk calls.
+
+use std::os::fd::OwnedFd;
+
+use vfio_gfx::abi::Errno;
+
+/// A mapping that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapRequest {
+    /// Place in the device's descriptor, in bytes.
+    pub offset: u64,
+    /// Bytes.
+    pub len: usize,
+    /// `PROT_*`; reading is always among it.
+    pub prot: u32,
+    /// `MAP_SHARED` (1) or `MAP_PRIVATE` (2).
+    pub flags: u32,
+}
+
+/// A buffer that a device handed out.
+#[derive(Debug)]
+pub struct Dmabuf {
+    /// Its descriptor.
+    pub fd: OwnedFd,
+    /// Bytes.
+    pub size: u64,
+    /// Whether it can be mapped shared and read-only.
+    pub mmap_shared: Result<(), Errno>,
+    /// Whether it can be mapped privately and read-only.
+    pub mmap_private: Result<(), Errno>,
+}
+
+/// A device, called through its descriptor. Each call is one record of a recording.
+///
+/// Errors are the errno of the system call.
+#[expect(clippy::missing_errors_doc, reason = "said once for all")]
+pub trait Target {
+    /// The device's type, as recordings name it.
+    fn name(&self) -> &str;
+
+    /// An ioctl whose argument points to `arg`, with no memory behind it.
+    fn ioctl(&mut self, request: u32, arg: &mut [u8]) -> Result<(), Errno>;
+
+    /// An ioctl whose argument points where no memory is.
+    fn ioctl_bad_pointer(&mut self, request: u32) -> Result<(), Errno>;
+
+    /// `GET_GFX_DMABUF`, and what can be found out about the buffer.
+    fn dmabuf(&mut self, id: u32) -> Result<Dmabuf, Errno>;
+
+    /// `pread(2)`: how many bytes.
+    fn pread(&mut self, offset: u64, data: &mut [u8]) -> Result<usize, Errno>;
+
+    /// `pwrite(2)`: how many bytes.
+    fn pwrite(&mut self, offset: u64, data: &[u8]) -> Result<usize, Errno>;
+
+    /// `mmap(2)`: the first bytes of the mapping, which is undone.
+    fn mmap(&mut self, request: MapRequest) -> Result<[u8; 16], Errno>;
+}
