@@ -1,5 +1,6 @@
 //! What a device shows, refreshed into a frame.
 
+use std::io;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -11,6 +12,7 @@ use vfio_gfx::plane::Plane;
 use crate::convert::Converter;
 use crate::crc::Raw;
 use crate::frame::{Frame, FrameError};
+use crate::image::Rows;
 
 /// Why a console has no picture.
 #[derive(Debug, Error)]
@@ -130,6 +132,21 @@ impl Console {
         Ok(if changed { Refresh::Changed } else { Refresh::Same })
     }
 
+    /// The picture as it is now, to be read once, row by row, straight from the device: for a picture that is not kept. A
+    /// guest may draw between one row and the next. `None` while the plane is off.
+    ///
+    /// # Errors
+    /// [`ConsoleError`].
+    pub fn live(&mut self) -> Result<Option<Live<'_>>, ConsoleError> {
+        let Some(pixels) = self.display.pixels(PlaneKind::Primary)? else {
+            return Ok(None);
+        };
+        let (converter, row_bytes) = readable(pixels.plane())?;
+        self.bytes.resize(row_bytes, 0);
+        self.row.resize(pixels.plane().geometry.width() as usize, 0);
+        Ok(Some(Live { pixels, converter, bytes: &mut self.bytes, row: &mut self.row }))
+    }
+
     /// The plane and the CRC-32 of its visible bytes as the device has them. `None` while it is off.
     ///
     /// # Errors
@@ -142,6 +159,31 @@ impl Console {
         self.bytes.resize(row_bytes, 0);
         let crc = raw_rows(&pixels, &mut self.bytes)?;
         Ok(Some((*pixels.plane(), crc)))
+    }
+}
+
+/// A picture on its way from the device.
+#[derive(Debug)]
+pub struct Live<'a> {
+    pixels: Pixels<'a>,
+    converter: Converter,
+    bytes: &'a mut [u8],
+    row: &'a mut [u32],
+}
+
+impl Rows for Live<'_> {
+    fn size(&self) -> (u32, u32) {
+        let geometry = self.pixels.plane().geometry;
+        (geometry.width(), geometry.height())
+    }
+
+    fn for_each_row(&mut self, each: &mut dyn FnMut(&[u32]) -> io::Result<()>) -> io::Result<()> {
+        for y in 0..self.size().1 {
+            self.pixels.read_row(y, self.bytes).map_err(io::Error::other)?;
+            self.converter.convert_row(self.bytes, self.row);
+            each(self.row)?;
+        }
+        Ok(())
     }
 }
 

@@ -103,7 +103,9 @@ pub fn registers() -> Vec<Vec<u8>> {
         [dispi(6, 1100), dispi(8, 100), vec![9, 60], dispi(9, 200), dispi(6, 1024), vec![9, 200]].concat();
     let blank = [poke(2, 0, &[0]), poke(2, 0, &[0x20])].concat();
     let big_endian = poke(6, 4, &[0xbe; 4]);
-    let sizing = [poke(9, 0, &[0xff; 24]), poke(8, 4, &[0]), dispi(1, 640), poke(8, 4, &[7])].concat();
+    // A write while decoding is off, which must do nothing.
+    let sizing =
+        [poke(9, 0, &[0xff; 24]), poke(8, 4, &[0]), poke(4, 2, &[0x80, 2]), poke(8, 4, &[7])].concat();
     let edid = generate(&Config::new(Mode::new(640, 480))).map(|edid| edid.as_bytes()[..64].to_vec());
     let update =
         [poke(12, 20, &[2, 0, 0, 0]), poke(14, 0, &edid.unwrap_or_default()), poke(12, 8, &[64, 0, 0, 0])]

@@ -112,7 +112,7 @@ impl Watched {
         self.modes.insert((frame.width(), frame.height()));
         let name = format!("frame-{:04}.png", self.distinct);
         let path = self.out.join(&name);
-        path.display().to_string().parse::<Output>()?.save(frame)?;
+        path.display().to_string().parse::<Output>()?.save(&mut &*frame)?;
         writeln!(self.sums, "{name} {}x{} {:08x}", frame.width(), frame.height(), crc::vkms(frame))?;
         Ok(())
     }

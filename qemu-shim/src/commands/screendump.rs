@@ -13,8 +13,7 @@ use clap::Args;
 use thiserror::Error;
 
 use crate::console::{Console, Refresh};
-use crate::frame::Frame;
-use crate::image::{write_png, write_ppm};
+use crate::image::{Rows, write_png, write_ppm};
 use crate::target::Target;
 
 /// How often a picture is looked at while it is waited for.
@@ -39,7 +38,7 @@ pub(super) struct Screendump {
 #[derive(Clone, Debug)]
 pub(super) struct Output {
     path: PathBuf,
-    write: fn(&Frame, &mut dyn Write) -> io::Result<()>,
+    write: fn(&mut dyn Rows, &mut dyn Write) -> io::Result<()>,
 }
 
 #[derive(Clone, Debug, Error)]
@@ -66,8 +65,8 @@ impl FromStr for Output {
     fn from_str(word: &str) -> Result<Self, UnknownFormat> {
         let path = PathBuf::from(word);
         match path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase).as_deref() {
-            Some("png") => Ok(Self { path, write: |frame, out| write_png(frame, out) }),
-            Some("ppm") => Ok(Self { path, write: |frame, out| write_ppm(frame, out) }),
+            Some("png") => Ok(Self { path, write: |picture, out| write_png(picture, out) }),
+            Some("ppm") => Ok(Self { path, write: |picture, out| write_ppm(picture, out) }),
             _ => Err(UnknownFormat(word.to_owned())),
         }
     }
@@ -75,13 +74,13 @@ impl FromStr for Output {
 
 impl Output {
     /// Writes beside the final place and moves there, so that no one sees half a picture and a failure leaves what was.
-    pub(super) fn save(&self, frame: &Frame) -> Result<(), Box<dyn Error>> {
+    pub(super) fn save(&self, picture: &mut dyn Rows) -> Result<(), Box<dyn Error>> {
         let failed = |source| ScreendumpError::Save { path: self.path.clone(), source };
         let temporary =
             temporary_name(&self.path).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
         let written = (|| {
             let mut out = BufWriter::new(File::create(&temporary)?);
-            (self.write)(frame, &mut out)?;
+            (self.write)(picture, &mut out)?;
             out.into_inner().map_err(io::IntoInnerError::into_error)?;
             std::fs::rename(&temporary, &self.path)
         })();
@@ -102,14 +101,14 @@ fn temporary_name(path: &Path) -> Option<PathBuf> {
 impl Screendump {
     pub(super) fn run(&self) -> Result<(), Box<dyn Error>> {
         let mut console = Console::new(self.device.open()?);
-        match self.wait_stable {
-            Some(stable) => self.wait(&mut console, Duration::from_millis(stable))?,
-            None if console.refresh()? == Refresh::Off => {
-                return Err(ScreendumpError::Off(self.device.clone()).into());
-            }
-            None => {}
+        if let Some(stable) = self.wait_stable {
+            self.wait(&mut console, Duration::from_millis(stable))?;
+            return self.output.save(&mut console.frame());
         }
-        self.output.save(console.frame())
+        match console.live()? {
+            Some(mut live) => self.output.save(&mut live),
+            None => Err(ScreendumpError::Off(self.device.clone()).into()),
+        }
     }
 
     fn wait(&self, console: &mut Console, stable: Duration) -> Result<(), Box<dyn Error>> {

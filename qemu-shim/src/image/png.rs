@@ -6,30 +6,30 @@ use png::{
     BitDepth, ColorType, Compression, Decoder, DecodingError, Encoder, EncodingError, Transformations,
 };
 
-use super::{pack_rgb, refuse_empty};
+use super::{Rows, pack_rgb, size};
 use crate::Frame;
 use crate::frame::FrameError;
 
 /// Bytes per IDAT chunk. Larger chunks mean fewer writes; the reader does not care.
 const CHUNK: usize = 64 << 10;
 
-/// Writes the frame as PNG: RGB, 8 bits per channel, fast compression.
+/// Writes the picture as PNG: RGB, 8 bits per channel, fast compression.
 ///
 /// # Errors
-/// Those of `out`, and `InvalidInput` for an empty frame.
-pub fn write_png(frame: &Frame, out: impl Write) -> io::Result<()> {
-    refuse_empty(frame)?;
-    let mut encoder = Encoder::new(out, frame.width(), frame.height());
+/// Those of `out` and of the picture, and `InvalidInput` for an empty one.
+pub fn write_png(mut picture: impl Rows, out: impl Write) -> io::Result<()> {
+    let (width, height) = size(&picture)?;
+    let mut encoder = Encoder::new(out, width, height);
     encoder.set_color(ColorType::Rgb);
     encoder.set_depth(BitDepth::Eight);
     encoder.set_compression(Compression::Fast);
     let mut writer = encoder.write_header().map_err(cause)?;
     let mut stream = writer.stream_writer_with_size(CHUNK).map_err(cause)?;
     let mut bytes = Vec::new();
-    for row in frame.rows() {
+    picture.for_each_row(&mut |row| {
         pack_rgb(row, &mut bytes);
-        stream.write_all(&bytes)?;
-    }
+        stream.write_all(&bytes)
+    })?;
     stream.finish().map_err(cause)?;
     writer.finish().map_err(cause)
 }

@@ -2,29 +2,29 @@
 
 use std::io::{self, Write};
 
-use super::{pack_rgb, refuse_empty};
-use crate::Frame;
+use super::{Rows, pack_rgb, size};
 
-/// Writes the frame as binary PPM (`P6`, 8 bits per channel).
+/// Writes the picture as binary PPM (`P6`, 8 bits per channel).
 ///
 /// `out` gets one write per row: buffer it if rows are short and writes are dear.
 ///
 /// # Errors
-/// Those of `out`, and `InvalidInput` for an empty frame.
-pub fn write_ppm(frame: &Frame, mut out: impl Write) -> io::Result<()> {
-    refuse_empty(frame)?;
-    write!(out, "P6\n{} {}\n255\n", frame.width(), frame.height())?;
+/// Those of `out` and of the picture, and `InvalidInput` for an empty one.
+pub fn write_ppm(mut picture: impl Rows, mut out: impl Write) -> io::Result<()> {
+    let (width, height) = size(&picture)?;
+    write!(out, "P6\n{width} {height}\n255\n")?;
     let mut bytes = Vec::new();
-    for row in frame.rows() {
+    picture.for_each_row(&mut |row| {
         pack_rgb(row, &mut bytes);
-        out.write_all(&bytes)?;
-    }
+        out.write_all(&bytes)
+    })?;
     out.flush()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Frame;
 
     #[test]
     fn writes_header_and_rows() {

@@ -129,8 +129,9 @@ impl Backend for Remote {
     fn map_region(&mut self, index: u32) -> Result<Mapping, DisplayError> {
         let (info, _, fd) = self.region_info(index, MAX_REGION_INFO)?;
         let mappable = RegionFlags::from_bits_truncate(info.flags).contains(RegionFlags::MMAP);
-        let fd = fd.filter(|_| mappable && info.size > 0 && info.offset == 0);
-        Ok(Mapping::new(fd.ok_or(DisplayError::NotMappable { index })?, BufferKind::Memfd, info.size)?)
+        let fd = fd.filter(|_| mappable && info.size > 0);
+        let fd = fd.ok_or(DisplayError::NotMappable { index })?;
+        Ok(Mapping::at(fd, BufferKind::Memfd, info.offset, info.size)?)
     }
 
     fn map_buffer(&mut self, id: u32) -> Result<BufferMapping, DisplayError> {

@@ -55,10 +55,12 @@ enum Access {
     Pread(File),
 }
 
-/// The first `size` bytes of a descriptor, read-only. Reading copies; the owner may write at any time.
+/// `size` bytes of a descriptor, read-only. Reading copies; the owner may write at any time.
 #[derive(Debug)]
 pub struct Mapping {
     access: Access,
+    /// Where in what is accessed the bytes of interest start.
+    base: u64,
     size: u64,
 }
 
@@ -69,6 +71,20 @@ impl Mapping {
     /// # Errors
     /// [`MappingError`] when the descriptor is shorter than `size`, or cannot be mapped.
     pub fn new(fd: OwnedFd, kind: BufferKind, size: u64) -> Result<Self, MappingError> {
+        Self::at(fd, kind, 0, size)
+    }
+
+    /// The same for `size` bytes that start at `base` of the descriptor.
+    ///
+    /// # Errors
+    /// As [`Mapping::new`].
+    pub fn at(fd: OwnedFd, kind: BufferKind, base: u64, size: u64) -> Result<Self, MappingError> {
+        let end = base.checked_add(size).filter(|_| size > 0).ok_or(MappingError::Size(size))?;
+        let whole = Self::from_start(fd, kind, end)?;
+        Ok(Self { base, size, ..whole })
+    }
+
+    fn from_start(fd: OwnedFd, kind: BufferKind, size: u64) -> Result<Self, MappingError> {
         let file = File::from(fd);
         let found = seek(&file, SeekFrom::End(0)).map_err(io::Error::from)?;
         if found < size {
@@ -81,17 +97,17 @@ impl Mapping {
         }
         let sealed = fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
         if kind == BufferKind::Memfd && !sealed {
-            return Ok(Self { access: Access::Pread(file), size });
+            return Ok(Self { access: Access::Pread(file), base: 0, size });
         }
         if kind == BufferKind::Dmabuf && !is_dmabuf(&file) {
             // Whatever it is, it is not pinned memory: take no chances with it.
-            return Ok(Self { access: Access::Pread(file), size });
+            return Ok(Self { access: Access::Pread(file), base: 0, size });
         }
         // A dma-buf's own length limits its mapping; a memfd may end within the last page.
         let len = if kind == BufferKind::Dmabuf { usize::try_from(size).unwrap_or(len) } else { len };
         let map = map_shared(file, 0, len)?;
         let access = if kind == BufferKind::Dmabuf { Access::Dmabuf(map) } else { Access::Mapped(map) };
-        Ok(Self { access, size })
+        Ok(Self { access, base: 0, size })
     }
 
     /// Takes `size` bytes at `offset` of a VFIO device's descriptor: a region that can be mapped. The caller vouches
@@ -104,7 +120,7 @@ impl Mapping {
         let len = page_align(size).and_then(|len| usize::try_from(len).ok());
         let len = len.filter(|len| *len > 0 && isize::try_from(*len).is_ok());
         let len = len.ok_or(MappingError::Size(size))?;
-        map_shared(device, offset, len).map(|map| Self { access: Access::Mapped(map), size })
+        map_shared(device, offset, len).map(|map| Self { access: Access::Mapped(map), base: 0, size })
     }
 
     /// Bytes.
@@ -141,6 +157,8 @@ impl Mapping {
         if end.is_none_or(|end| end > self.size) {
             return Err(out_of_bounds(data.len()));
         }
+        // Does not overflow: the end of what was mapped did not.
+        let offset = self.base.saturating_add(offset);
         match &self.access {
             Access::Mapped(map) | Access::Dmabuf(map) => {
                 let len = data.len();
@@ -215,6 +233,19 @@ mod tests {
         for size in [0, u64::MAX, u64::MAX / 2] {
             assert!(matches!(Mapping::of_device(file(), 0, size), Err(MappingError::Size(_))), "{size}");
         }
+    }
+
+    #[test]
+    fn a_part_is_counted_from_its_start() {
+        let vram = Vram::new("test", 8192).unwrap();
+        vram.write(5000, b"part").unwrap();
+        let map = Mapping::at(vram.reopen_read_only().unwrap(), BufferKind::Memfd, 4096, 4096).unwrap();
+        let mut back = [0; 4];
+        map.read(904, &mut back).unwrap();
+        assert_eq!(&back, b"part");
+        assert!(map.read(4093, &mut back).is_err());
+        let beyond = |base| Mapping::at(vram.reopen_read_only().unwrap(), BufferKind::Memfd, base, 4096);
+        assert!(beyond(4097).is_err() && beyond(u64::MAX).is_err());
     }
 
     #[test]

@@ -10,7 +10,10 @@ use rustix::io::Errno as Sys;
 use thiserror::Error;
 use zerocopy::IntoBytes;
 
-use super::{Command, Header, HeaderError, Inbox, Kind, MAX_MESSAGE, Role, Version, VersionError, socket};
+use super::{
+    Command, EXTENSION_VERSION, Header, HeaderError, Inbox, Kind, MAX_MESSAGE, Role, Version, VersionError,
+    socket,
+};
 use crate::abi::Errno;
 
 /// How long a server may take to answer; QEMU's client waits as long.
@@ -62,6 +65,11 @@ pub enum ClientError {
     /// The server does not have the display extension.
     #[error("this vfio-user server does not speak the display extension, so there is no plane to look at")]
     NoExtension,
+    /// The server chose a version of the display extension that was not proposed.
+    #[error(
+        "the device chose version {0} of the display extension, at most {EXTENSION_VERSION} was proposed"
+    )]
+    ExtensionVersion(u64),
     /// A reply that is too short for its command, or lacks its descriptor.
     #[error("the device's reply to {0:?} is malformed: {1}")]
     Malformed(Command, &'static str),
@@ -99,8 +107,10 @@ impl Client {
         Version::proposal(role).encode(false, &mut proposal);
         let answer =
             client.call(Command::Version, &[&proposal], |payload, _| Ok(Version::parse(payload)?))?;
-        if answer.capabilities.extension.is_none() {
-            return Err(ClientError::NoExtension);
+        match answer.capabilities.extension {
+            Some((version, _)) if version <= EXTENSION_VERSION => {}
+            Some((version, _)) => return Err(ClientError::ExtensionVersion(version)),
+            None => return Err(ClientError::NoExtension),
         }
         Ok(client)
     }
