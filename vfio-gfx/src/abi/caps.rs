@@ -179,9 +179,11 @@ pub fn parse(reply: &[u8], cap_offset: u32) -> Result<Vec<RegionCap>, CapError> 
         }
         let tail = reply.get(start..).ok_or(out_of_bounds)?;
         let (header, body) = CapHeader::read_from_prefix(tail).map_err(|_| out_of_bounds)?;
-        caps.push(parse_body(header, body).ok_or(out_of_bounds)?);
-        // Every step moves at least one header forward, so the walk ends within reply.len() / 8 steps.
-        let successor = offset.saturating_add(8);
+        let (cap, body_len) = parse_body(header, body).ok_or(out_of_bounds)?;
+        caps.push(cap);
+        // The next one starts behind this one, so the walk ends, and no byte is counted (or allocated for) twice.
+        let len = u32::try_from(HEADER.saturating_add(body_len)).unwrap_or(u32::MAX);
+        let successor = offset.saturating_add(len);
         if header.next != 0 && header.next < successor {
             return Err(CapError::NotForward { offset, next: header.next });
         }
@@ -190,7 +192,8 @@ pub fn parse(reply: &[u8], cap_offset: u32) -> Result<Vec<RegionCap>, CapError> 
     Ok(caps)
 }
 
-fn parse_body(header: CapHeader, body: &[u8]) -> Option<RegionCap> {
+/// The capability, and how many bytes behind its header are known to be its own.
+fn parse_body(header: CapHeader, body: &[u8]) -> Option<(RegionCap, usize)> {
     match header.id {
         CAP_SPARSE_MMAP => {
             let (count, rest) = u32::read_from_prefix(body).ok()?;
@@ -198,14 +201,15 @@ fn parse_body(header: CapHeader, body: &[u8]) -> Option<RegionCap> {
             // The areas are there before anything is allocated for them.
             let areas = rest.get(4..)?.get(..bytes)?;
             let areas = areas.chunks_exact(size_of::<SparseArea>());
-            Some(RegionCap::SparseMmap(areas.filter_map(|a| SparseArea::read_from_bytes(a).ok()).collect()))
+            let areas = areas.filter_map(|a| SparseArea::read_from_bytes(a).ok()).collect();
+            Some((RegionCap::SparseMmap(areas), bytes.checked_add(8)?))
         }
         CAP_TYPE => {
             let (ty, rest) = u32::read_from_prefix(body).ok()?;
             let (subtype, _) = u32::read_from_prefix(rest).ok()?;
-            Some(RegionCap::Type { ty, subtype })
+            Some((RegionCap::Type { ty, subtype }, 8))
         }
-        id => Some(RegionCap::Other { id, version: header.version }),
+        id => Some((RegionCap::Other { id, version: header.version }, 0)),
     }
 }
 
@@ -233,6 +237,15 @@ mod tests {
         assert_eq!(parse(&bytes, 32), Err(CapError::NotForward { offset: 48, next: 32 }));
         bytes[52..56].copy_from_slice(&48u32.to_ne_bytes());
         assert_eq!(parse(&bytes, 32), Err(CapError::NotForward { offset: 48, next: 48 }));
+    }
+
+    #[test]
+    fn capabilities_that_overlap_are_refused() {
+        let area = SparseArea { offset: 0, size: 4096 };
+        let mut bytes = reply(&[RegionCap::SparseMmap(vec![area; 4]), RegionCap::GFX_EDID]);
+        // The successor inside the areas, where a header could be read.
+        bytes[36..40].copy_from_slice(&64u32.to_ne_bytes());
+        assert_eq!(parse(&bytes, 32), Err(CapError::NotForward { offset: 32, next: 64 }));
     }
 
     #[test]
