@@ -27,7 +27,7 @@ pub struct Scanout {
     pub geometry: Geometry,
     /// Bytes from the start of the video memory to the first pixel.
     pub offset: u64,
-    /// Bytes the plane occupies from there, at least `stride * height`. The framework rounds it up to pages.
+    /// Bytes the plane occupies from there, at least to its last pixel. The framework rounds it up to pages.
     pub size: u64,
     /// Position on the screen in pixels.
     pub position: (i32, i32),

@@ -27,10 +27,12 @@ impl Device {
         let Some(scanout) = self.model.scanout(kind) else {
             return Ok(None);
         };
+        // The last row needs no padding.
+        let extent = scanout.geometry.extent(scanout.format.bytes_per_pixel().unwrap_or(0));
         // The memory is whole pages from the page the plane starts in.
         let start = scanout.offset - scanout.offset % PAGE_SIZE;
         let inside = scanout.offset - start;
-        let size = inside.checked_add(scanout.size.max(scanout.geometry.bytes())).and_then(page_align);
+        let size = inside.checked_add(scanout.size.max(extent)).and_then(page_align);
         let Some(size) =
             size.filter(|size| start.checked_add(*size).is_some_and(|end| end <= self.vram.size()))
         else {

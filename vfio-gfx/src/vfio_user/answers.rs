@@ -86,7 +86,8 @@ impl Session {
         let fixed = info.as_bytes();
         reply[..fixed.len()].copy_from_slice(fixed);
         // Without capabilities nothing follows the struct, whatever room the caller has for them.
-        let len = if info.cap_offset == 0 { fixed.len() } else { reply.len() };
+        let has_caps = info.flags & RegionFlags::CAPS.bits() != 0 && info.cap_offset != 0;
+        let len = if has_caps { reply.len() } else { fixed.len() };
         out.bytes.extend_from_slice(&reply[..len]);
         Ok(())
     }

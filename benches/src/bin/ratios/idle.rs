@@ -69,6 +69,8 @@ fn field(status: &str, name: &str) -> Result<u64, Box<dyn Error>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::Command;
+    use std::time::Instant;
 
     #[test]
     fn fields_are_found_by_their_whole_name() {
@@ -79,10 +81,21 @@ mod tests {
         assert!(field(status, "Rss").is_err());
     }
 
+    /// Of a process of one thread: the threads of the test runner come and go.
     #[test]
-    fn a_thread_that_sleeps_is_seen_waking_up() {
-        let before = context_switches(std::process::id()).unwrap();
-        sleep(Duration::from_millis(5));
-        assert!(context_switches(std::process::id()).unwrap() > before);
+    fn a_process_that_sleeps_is_seen_waking_up() {
+        let mut child = Command::new("sh").args(["-c", "while :; do sleep 0.01; done"]).spawn().unwrap();
+        let before = context_switches(child.id()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let woke = loop {
+            sleep(Duration::from_millis(5));
+            let woke = context_switches(child.id()).unwrap() > before;
+            if woke || Instant::now() > deadline {
+                break woke;
+            }
+        };
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(woke);
     }
 }
