@@ -14,7 +14,7 @@ use crate::abi::{
 };
 use crate::plane::{Plane, Source};
 
-use super::{Backing, DISPLAY_EVENTS, DISPLAY_IRQ, Device, DeviceError, Region};
+use super::{Backing, DISPLAY_IRQ, Device, DeviceError, Region};
 
 /// What an ioctl returns when it succeeds.
 #[derive(Debug)]
@@ -102,8 +102,9 @@ impl Device {
         if info.argsz < IRQ_INFO_MIN {
             return Err(Errno::EINVAL);
         }
+        info.count = self.irq_count(info.index).ok_or(Errno::EINVAL)?;
+        info.flags = self.irqs.flags(info.index).bits();
         if self.has_events() && info.index == DISPLAY_IRQ {
-            info.count = DISPLAY_EVENTS;
             info.flags = (IrqFlags::EVENTFD | IrqFlags::CAPS).bits();
             let caps = caps::display_irq();
             let needed = size_of::<IrqInfo>() + caps.len();
@@ -112,11 +113,7 @@ impl Device {
             } else {
                 arg.get_mut(size_of::<IrqInfo>()..needed).ok_or(Errno::EFAULT)?.copy_from_slice(&caps);
             }
-            copy_out(&info, size_of::<IrqInfo>(), arg)?;
-            return Ok(IoctlReply::Done);
         }
-        info.count = self.irqs.count(info.index).ok_or(Errno::EINVAL)?;
-        info.flags = self.irqs.flags(info.index).bits();
         copy_out(&info, size_of::<IrqInfo>(), arg)?;
         Ok(IoctlReply::Done)
     }
@@ -139,8 +136,9 @@ impl Device {
     }
 
     /// In the region interface plane type 0 also finds the primary plane where the device has no overlay: QEMU asks so
-    /// (`hw/vfio/display.c` leaves the type zero). A plane whose first pixel is not at the start of its region or buffer cannot be expressed by the struct, which
-    /// has no offset: `EOPNOTSUPP`. (The typed [`Device::request`] and the vfio-user extension can express it.)
+    /// (`hw/vfio/display.c` leaves the type zero). A plane whose first pixel is not at the start of its region cannot be
+    /// expressed by the struct, which has no offset: `EOPNOTSUPP`. (The typed [`Device::request`] and the vfio-user
+    /// extension can express it.)
     fn query_gfx_plane(&mut self, arg: &mut [u8]) -> Result<IoctlReply, Errno> {
         let mut head = [0; PLANE_INFO_MIN as usize];
         head.copy_from_slice(arg.get(..PLANE_INFO_MIN as usize).ok_or(Errno::EFAULT)?);

@@ -8,16 +8,9 @@ use super::events::{self, Planes};
 use super::{DISPLAY_EVENTS, DISPLAY_IRQ, Device, Watcher};
 
 impl Device {
-    fn planes(&mut self) -> Planes {
-        PlaneKind::ALL.map(|kind| self.model.scanout(kind))
-    }
-
-    /// Signals what changed since the last time. Costs nothing while nobody waits.
-    pub(super) fn tell_watchers(&mut self) {
-        if self.watchers.as_ref().is_none_or(|(watchers, _)| watchers.is_empty()) {
-            return;
-        }
-        let new = self.planes();
+    /// Looks at the planes, and tells whoever waits what changed since the last look.
+    fn look(&mut self) {
+        let new: Planes = PlaneKind::ALL.map(|kind| self.model.scanout(kind));
         if let Some((watchers, known)) = &mut self.watchers {
             let events = events::differences(known, &new);
             *known = new;
@@ -27,15 +20,18 @@ impl Device {
         }
     }
 
+    /// Signals what changed since the last time. Costs nothing while nobody waits.
+    pub(super) fn tell_watchers(&mut self) {
+        if self.watchers.as_ref().is_some_and(|(watchers, _)| !watchers.is_empty()) {
+            self.look();
+        }
+    }
+
     /// Waits for display changes, from now on: the returned [`Watcher`] takes an eventfd per kind of
-    /// [`DisplayEvents`](super::DisplayEvents).
-    /// `None` on a device without the display interrupt.
+    /// [`DisplayEvents`](super::DisplayEvents). `None` on a device without the display interrupt.
     pub fn watch(&mut self) -> Option<Watcher> {
-        self.tell_watchers();
-        let planes = self.planes();
-        let (watchers, known) = self.watchers.as_mut()?;
-        *known = planes;
-        Some(watchers.add())
+        self.look();
+        self.watchers.as_mut().map(|(watchers, _)| watchers.add())
     }
 
     /// Sets the eventfds of one party's display interrupt: `SET_IRQS` on index [`DISPLAY_IRQ`], with `ACTION_TRIGGER` and

@@ -95,18 +95,15 @@ impl Mapping {
         if len == 0 || isize::try_from(len).is_err() {
             return Err(MappingError::Size(size));
         }
-        let sealed = fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
-        if kind == BufferKind::Memfd && !sealed {
-            return Ok(Self { access: Access::Pread(file), base: 0, size });
-        }
-        if kind == BufferKind::Dmabuf && !is_dmabuf(&file) {
-            // Whatever it is, it is not pinned memory: take no chances with it.
-            return Ok(Self { access: Access::Pread(file), base: 0, size });
-        }
-        // A dma-buf's own length limits its mapping; a memfd may end within the last page.
-        let len = if kind == BufferKind::Dmabuf { usize::try_from(size).unwrap_or(len) } else { len };
-        let map = map_shared(file, 0, len)?;
-        let access = if kind == BufferKind::Dmabuf { Access::Dmabuf(map) } else { Access::Mapped(map) };
+        let access = match kind {
+            BufferKind::Memfd if is_sealed(&file) => Access::Mapped(map_shared(file, 0, len)?),
+            // A dma-buf's own length limits its mapping; a memfd may end within the last page.
+            BufferKind::Dmabuf if is_dmabuf(&file) => {
+                Access::Dmabuf(map_shared(file, 0, usize::try_from(size).unwrap_or(len))?)
+            }
+            // Whatever it is, it can be cut short: take no chances with it.
+            _ => Access::Pread(file),
+        };
         Ok(Self { access, base: 0, size })
     }
 
@@ -176,6 +173,11 @@ fn map_shared(file: File, offset: u64, len: usize) -> Result<MmapRegion, Mapping
     let prot = ProtFlags::READ.bits().cast_signed();
     let place = FileOffset::from_arc(Arc::new(file), offset);
     MmapRegion::build(Some(place), len, prot, flags).map_err(MappingError::Map)
+}
+
+/// Whether a descriptor is a memfd that nobody can shrink any more.
+fn is_sealed(file: &File) -> bool {
+    fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK))
 }
 
 /// Whether a descriptor is a dma-buf. The kernel names them in fdinfo (`exp_name:`, dma-buf.c `dma_buf_show_fdinfo`);
