@@ -9,11 +9,15 @@ pub mod compose;
 pub mod console;
 pub mod convert;
 pub mod crc;
+pub mod cursor;
+pub mod damage;
 pub mod demo;
 pub mod frame;
 pub mod image;
 pub mod target;
 
 pub use console::{Console, ConsoleError, Refresh};
+pub use cursor::Cursor;
+pub use damage::{Damage, Rect};
 pub use frame::Frame;
 pub use target::Target;
