@@ -147,6 +147,14 @@ impl Damage {
         }
     }
 
+    /// A row of tiles as bits, the leftmost tile in bit 0 of the first word: for whoever finds tiles in passing. Bits beyond
+    /// the last column must stay 0. Empty for a row that is not on the screen.
+    pub fn row_mut(&mut self, row: u32) -> &mut [u64] {
+        let start = self.row_words() * row as usize;
+        let end = start + self.row_words();
+        self.words.get_mut(start..end).unwrap_or_default()
+    }
+
     /// Every tile that a rectangle touches changed; what is off the screen is ignored.
     pub fn add(&mut self, rect: Rect) {
         let rect = rect.clipped(self.width, self.height);

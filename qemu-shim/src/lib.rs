@@ -16,7 +16,7 @@ pub mod frame;
 pub mod image;
 pub mod target;
 
-pub use console::{Console, ConsoleError, Refresh};
+pub use console::{Console, ConsoleError, Listener, Refresh, Update};
 pub use cursor::Cursor;
 pub use damage::{Damage, Rect};
 pub use frame::Frame;

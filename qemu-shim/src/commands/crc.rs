@@ -88,6 +88,7 @@ impl Crc {
         let sum = match self.algorithm {
             Algorithm::Vkms => match console.refresh()? {
                 Refresh::Off => return Ok(Look::Off),
+                Refresh::Torn => return Ok(Look::Same),
                 Refresh::Same if last.is_some() => return Ok(Look::Same),
                 Refresh::Same | Refresh::Changed => {
                     let frame = console.frame();

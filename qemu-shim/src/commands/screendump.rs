@@ -105,10 +105,15 @@ impl Screendump {
             self.wait(&mut console, Duration::from_millis(stable))?;
             return self.output.save(&mut console.frame());
         }
-        match console.live()? {
-            Some(mut live) => self.output.save(&mut live),
-            None => Err(ScreendumpError::Off(self.device.clone()).into()),
+        if let Some(mut live) = console.live()? {
+            return self.output.save(&mut live);
         }
+        // Off, or composed of several planes.
+        while console.refresh()? == Refresh::Torn {}
+        if console.frame().is_empty() {
+            return Err(ScreendumpError::Off(self.device.clone()).into());
+        }
+        self.output.save(&mut console.frame())
     }
 
     fn wait(&self, console: &mut Console, stable: Duration) -> Result<(), Box<dyn Error>> {
@@ -118,7 +123,7 @@ impl Screendump {
         loop {
             since = match console.refresh()? {
                 Refresh::Off => None,
-                Refresh::Changed => Some(Instant::now()),
+                Refresh::Changed | Refresh::Torn => Some(Instant::now()),
                 Refresh::Same => since.or_else(|| Some(Instant::now())),
             };
             if since.is_some_and(|since| since.elapsed() >= stable) {

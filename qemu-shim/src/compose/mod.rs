@@ -7,6 +7,7 @@
 
 mod pixel;
 pub mod recording;
+pub mod sprite;
 
 use crc32fast::Hasher;
 use vfio_gfx::format::Fourcc;

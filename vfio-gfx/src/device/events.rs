@@ -15,7 +15,7 @@ use crate::abi::PlaneKind;
 
 bitflags! {
     /// Kinds of display changes. Bit n is interrupt n of the display interrupt index.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct DisplayEvents: u8 {
         /// A primary or overlay plane came on or changed its size, stride or format.
         const MODE_SET = 1;

@@ -90,6 +90,26 @@ pub enum DisplayError {
 }
 
 impl DisplayError {
+    /// The errno that the device refused with, if it did.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Device(error) => Some(error.into()),
+            Self::Client(ClientError::Refused { errno, .. }) | Self::Probe { errno, .. } => Some(*errno),
+            Self::Kernel(KernelError::Call { errno, .. }) => Some((*errno).into()),
+            _ => None,
+        }
+    }
+
+    /// Whether the device is gone for good: its server closed the connection, or the kernel unplugged it.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        matches!(
+            self,
+            Self::Client(ClientError::Closed | ClientError::Socket(_) | ClientError::Connect { .. })
+        ) || self.errno() == Some(Errno::ENODEV)
+    }
+
     /// Whether a buffer id was not known any more.
     pub(super) fn is_stale_buffer(&self) -> bool {
         matches!(

@@ -26,6 +26,8 @@ use crate::plane::{Plane, Source};
 
 /// How many buffers stay mapped: a guest flips between two or three.
 const MAX_BUFFERS: usize = 8;
+/// A buffer that was not shown for this many looks is let go: a second at 60 Hz. The device keeps its memory until then.
+const FORGET_AFTER: u64 = 60;
 /// How often a query is repeated when the buffer it named was gone before it could be fetched.
 const RETRIES: usize = 4;
 
@@ -36,7 +38,16 @@ pub struct Display {
     interface: Interface,
     region: Option<(u32, Mapping)>,
     /// Most recently used first.
-    buffers: Vec<(u32, BufferMapping)>,
+    buffers: Vec<Fetched>,
+    /// Counts how often pixels were asked for.
+    turn: u64,
+}
+
+struct Fetched {
+    id: u32,
+    buffer: BufferMapping,
+    /// When it was last shown.
+    turn: u64,
 }
 
 impl std::fmt::Debug for Display {
@@ -70,6 +81,24 @@ impl Pixels<'_> {
             self.plane.source.offset().saturating_add(u64::from(y) * u64::from(self.plane.geometry.stride()));
         Ok(self.mapping.read(start, row)?)
     }
+
+    /// tmp
+    pub fn update_row(&self, y: u32, shown: &mut [u32], changed: &mut [u64]) -> Result<(), DisplayError> {
+        let mut bytes = vec![0u8; shown.len() * 4];
+        self.read_row(y, &mut bytes)?;
+        for (column, (shown, now)) in shown.chunks_mut(32).zip(bytes.chunks(128)).enumerate() {
+            let mut is = false;
+            for (s, n) in shown.iter_mut().zip(now.as_chunks::<4>().0) {
+                let n = u32::from_le_bytes(*n) & 0xff_ffff;
+                is |= *s != n;
+                *s = n;
+            }
+            if is {
+                changed[column / 64] |= 1 << (column % 64);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Display {
@@ -86,7 +115,7 @@ impl Display {
             }
         }
         let interface = *offered.first().ok_or(DisplayError::NoInterface)?;
-        Ok(Self { backend, offered, interface, region: None, buffers: Vec::new() })
+        Ok(Self { backend, offered, interface, region: None, buffers: Vec::new(), turn: 0 })
     }
 
     /// The interfaces that the device offered.
@@ -106,6 +135,11 @@ impl Display {
         self.backend.as_mut()
     }
 
+    /// Forgets the buffers that were fetched: the guest that showed them has turned its screen off.
+    pub fn release_buffers(&mut self) {
+        self.buffers.clear();
+    }
+
     /// What a plane shows now; `None` = it is off.
     ///
     /// # Errors
@@ -120,6 +154,7 @@ impl Display {
     /// # Errors
     /// As [`Display::plane`], and what mapping failed with.
     pub fn pixels(&mut self, kind: PlaneKind) -> Result<Option<Pixels<'_>>, DisplayError> {
+        self.turn += 1;
         let mut attempt = 0;
         let plane = loop {
             let Some(plane) = self.plane(kind)? else {
@@ -137,10 +172,10 @@ impl Display {
                 (mapping.map(|(_, mapping)| mapping), plane)
             }
             Source::Buffer { id, .. } => {
-                let buffer = self.buffers.first().filter(|(mapped, _)| *mapped == id);
-                let offset = buffer.map_or(0, |(_, buffer)| buffer.offset);
+                let buffer = self.buffers.first().filter(|fetched| fetched.id == id);
+                let offset = buffer.map_or(0, |fetched| fetched.buffer.offset);
                 (
-                    buffer.map(|(_, buffer)| &buffer.mapping),
+                    buffer.map(|fetched| &fetched.buffer.mapping),
                     Plane { source: Source::Buffer { id, offset }, ..plane },
                 )
             }
@@ -158,14 +193,21 @@ impl Display {
                     self.region = Some((index, self.backend.map_region(index)?));
                 }
             }
-            Source::Buffer { id, .. } => match self.buffers.iter().position(|(mapped, _)| *mapped == id) {
-                Some(at) => self.buffers[..=at].rotate_right(1),
-                None => {
-                    let buffer = self.backend.map_buffer(id)?;
-                    self.buffers.truncate(MAX_BUFFERS - 1);
-                    self.buffers.insert(0, (id, buffer));
+            Source::Buffer { id, .. } => {
+                let turn = self.turn;
+                self.buffers.retain(|fetched| fetched.id == id || turn - fetched.turn < FORGET_AFTER);
+                match self.buffers.iter().position(|fetched| fetched.id == id) {
+                    Some(at) => {
+                        self.buffers[..=at].rotate_right(1);
+                        self.buffers[0].turn = turn;
+                    }
+                    None => {
+                        let buffer = self.backend.map_buffer(id)?;
+                        self.buffers.truncate(MAX_BUFFERS - 1);
+                        self.buffers.insert(0, Fetched { id, buffer, turn });
+                    }
                 }
-            },
+            }
         }
         Ok(())
     }

@@ -25,7 +25,10 @@ impl Watch {
         Ok(Self { eventfds, _watcher: None })
     }
 
-    pub(super) fn eventfds(&self) -> &[OwnedFd] {
+    /// The eventfds, by the bit of the kind of change that they tell of: for a poll of one's own. They are read by
+    /// [`Watch::wait`].
+    #[must_use]
+    pub fn eventfds(&self) -> &[OwnedFd] {
         &self.eventfds
     }
 
