@@ -14,6 +14,7 @@ pub mod damage;
 pub mod demo;
 pub mod frame;
 pub mod image;
+pub mod resize;
 pub mod target;
 
 pub use console::{Console, ConsoleError, Listener, Refresh, Update};

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use clap::{Args, ValueEnum};
 use thiserror::Error;
 use vfio_gfx::abi::LinkState;
-use vfio_gfx::edid::{self, Config, Mode};
 
+use crate::resize;
 use crate::target::Target;
 
 #[derive(Debug, Args)]
@@ -42,14 +42,6 @@ enum State {
 #[error("{0:?} is no size: use WIDTHxHEIGHT, as in 1024x768")]
 struct NoSize(String);
 
-#[derive(Debug, Error)]
-#[error("{device} takes no mode larger than {max_width}x{max_height}")]
-struct TooLarge {
-    device: Target,
-    max_width: u32,
-    max_height: u32,
-}
-
 impl FromStr for Size {
     type Err = NoSize;
 
@@ -66,15 +58,9 @@ impl Resize {
     /// loaded.
     pub(super) fn run(&self) -> Result<(), Box<dyn Error>> {
         let Size(width, height) = self.size;
-        let mut display = self.device.open()?;
-        let (max_width, max_height) = display.max_mode()?;
-        let limited = |side: u32, max: u32| max != 0 && side > max;
-        if limited(width, max_width) || limited(height, max_height) {
-            return Err(TooLarge { device: self.device.clone(), max_width, max_height }.into());
-        }
-        let max = Some((max_width, max_height)).filter(|(width, height)| *width != 0 && *height != 0);
-        let blob = edid::generate(&Config { max, ..Config::new(Mode::new(width, height)) })?;
-        Ok(display.set_edid(blob.as_bytes())?)
+        resize::request(&mut self.device.open()?, width, height)
+            .map_err(|error| format!("{}: {error}", self.device))?;
+        Ok(())
     }
 }
 
