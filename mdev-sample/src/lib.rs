@@ -16,6 +16,7 @@ pub mod cli;
 pub mod dispi;
 pub mod mbochs;
 pub mod mdpy;
+mod pieces;
 pub mod replay;
 mod types;
 pub mod vgfx;

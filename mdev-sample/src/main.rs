@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use mdev_sample::abi_fuzz::{self, KernelTarget, Place, Recording, Sample, Target};
+use mdev_sample::abi_fuzz::{self, KernelTarget, Place, Recording, RemoteTarget, Sample, Target};
 use mdev_sample::replay::{self, Tally};
 use mdev_sample::{DeviceType, TYPES, UnknownType, cli};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -42,7 +42,8 @@ enum Command {
 
 #[derive(Args)]
 struct AbiFuzz {
-    /// The device: sample:TYPE, or vfio:SYSFS-PATH for one of the kernel's.
+    /// The device: sample:TYPE, vfio-user:PATH for one that is served (and has no VMM), or vfio:SYSFS-PATH for one of the
+    /// kernel's.
     device: Place,
     /// Which walk; the same seed is the same walk.
     #[arg(long, value_name = "N")]
@@ -187,6 +188,7 @@ fn abi_fuzz(args: &AbiFuzz) -> Result<(), Box<dyn Error>> {
             return Err(format!("{}: {MAY_CRASH}", args.device).into());
         }
         Place::Vfio(path) => Box::new(KernelTarget::open(path)?),
+        Place::VfioUser(path) => Box::new(RemoteTarget::connect(path)?),
     };
     let named = |error: io::Error| match &args.record {
         Some(path) => format!("{}: {error}", path.display()),

@@ -9,6 +9,9 @@
 //! | 0x500-0x515 | the [`dispi`](crate::dispi) registers, 16 bits each |
 //! | 0x600-0x607 | qext: its size (8), and the byte order |
 //!
+//! An access of any length is carried out in naturally aligned pieces of at most four bytes, as in the kernel's mbochs: four
+//! bytes at 0x502 are XRES and YRES, while four at 0x504 are one piece, which no 16-bit register answers to.
+//!
 //! The kernel's mbochs has PCI revision 1, for which bochs-drm does not look at qext; ours has 2.
 
 use std::time::Duration;
@@ -21,6 +24,7 @@ use vfio_gfx::device::{
 };
 
 use crate::dispi::{ByteOrder, Dispi, Effect};
+use crate::pieces::pieces;
 
 /// Size of BAR2 in bytes.
 pub const MMIO_SIZE: u64 = 0x1000;
@@ -105,7 +109,7 @@ impl Mbochs {
     }
 }
 
-/// The register that a 16-bit access reaches. Other widths reach none, as in the kernel's mbochs.
+/// The register that a 16-bit piece reaches. Other widths reach none, as in the kernel's mbochs.
 fn dispi_register(offset: u64, len: usize) -> Option<usize> {
     let inside = offset.checked_sub(DISPI_START)?;
     let register = usize::try_from(inside / 2).ok()?;
@@ -120,8 +124,8 @@ fn read_edid_window(edid: Option<&EdidRegion>, offset: u64, data: &mut [u8]) {
     }
 }
 
-impl Model for Mbochs {
-    fn read(&mut self, _: u32, offset: u64, data: &mut [u8], platform: &Platform<'_>) {
+impl Mbochs {
+    fn read_piece(&self, offset: u64, data: &mut [u8], platform: &Platform<'_>) {
         if offset < EDID_WINDOW_END {
             read_edid_window(platform.edid, offset, data);
         } else if let Some(register) = dispi_register(offset, data.len()) {
@@ -135,7 +139,7 @@ impl Model for Mbochs {
         }
     }
 
-    fn write(&mut self, _: u32, offset: u64, data: &[u8], platform: &Platform<'_>) {
+    fn write_piece(&mut self, offset: u64, data: &[u8], platform: &Platform<'_>) {
         if offset == VGA_ATTRIBUTE
             && let Some(index) = data.first()
         {
@@ -151,6 +155,24 @@ impl Model for Mbochs {
             && let Some(order) = ByteOrder::from_raw(raw)
         {
             self.byte_order = order;
+        }
+    }
+}
+
+impl Model for Mbochs {
+    fn read(&mut self, _: u32, offset: u64, data: &mut [u8], platform: &Platform<'_>) {
+        for (place, range) in pieces(offset, data.len()) {
+            if let Some(piece) = data.get_mut(range) {
+                self.read_piece(place, piece, platform);
+            }
+        }
+    }
+
+    fn write(&mut self, _: u32, offset: u64, data: &[u8], platform: &Platform<'_>) {
+        for (place, range) in pieces(offset, data.len()) {
+            if let Some(piece) = data.get(range) {
+                self.write_piece(place, piece, platform);
+            }
         }
     }
 
@@ -237,6 +259,26 @@ mod tests {
         device.reset();
         set_mode(&mut device, 1024, 768);
         assert_eq!(format(&mut device), Some(Fourcc::XRGB8888));
+    }
+
+    #[test]
+    fn long_accesses_reach_the_registers_that_their_pieces_do() {
+        let mut device = device();
+        device.guest_write(2, 0x502, &[0x20, 3, 0x58, 2]).unwrap();
+        let mut registers = [0; 8];
+        device.guest_read(2, 0x502, &mut registers).unwrap();
+        assert_eq!(
+            registers,
+            [0x20, 3, 0, 0, 0, 0, 0, 0],
+            "two bytes, four, which are no register's, and two"
+        );
+        assert_eq!(read32(&mut device, 0x502), 0x0258_0320);
+        assert_eq!(read32(&mut device, 0x504), 0);
+        device.guest_write(2, 0x504, &[0xff; 4]).unwrap();
+        assert_eq!(read32(&mut device, 0x502), 0x0258_0320);
+        device.guest_write(2, 0x3fc, &[0; 8]).unwrap();
+        set_mode(&mut device, 800, 600);
+        assert_eq!(format(&mut device), None, "the second four bytes blank the screen");
     }
 
     #[test]

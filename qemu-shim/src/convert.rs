@@ -5,36 +5,35 @@
 //!
 //! Channels wider or narrower than 8 bits are scaled by exact rounding, `round(v × 255 / max)`, so that black stays
 //! black, white stays white and nothing else is off by more than half a step. (Repeating the top bits of a 5-bit channel
-//! would be off by one for some values.) Alpha and padding are dropped: what is behind a plane is composition's business.
+//! would be off by one for some values.) Alpha and padding are dropped;
+//! [`AlphaConverter`] keeps alpha, for composition, and [`DeepConverter`] keeps all bits. [`Outward`] goes the other way, for
+//! those who want a picture in a format of their own.
+
+mod alpha;
+mod deep;
+mod outward;
 
 use vfio_gfx::format::Fourcc;
+
+pub use alpha::AlphaConverter;
+pub use deep::DeepConverter;
+pub use outward::Outward;
 
 /// Converts rows of one pixel format.
 #[derive(Debug, Clone, Copy)]
 pub struct Converter {
-    row: fn(&[u8], &mut [u32]),
+    row: Row,
 }
+
+/// Converts a row.
+type Row = fn(&[u8], &mut [u32]);
 
 impl Converter {
     /// The converter for a format, or `None` if it cannot be shown: exactly the formats with
     /// [`Fourcc::bytes_per_pixel`] have one.
     #[must_use]
     pub fn new(format: Fourcc) -> Option<Self> {
-        // The patterns are bytes in memory: the reverse of the fourcc's name, which starts at the most significant bit.
-        let row: fn(&[u8], &mut [u32]) = match format {
-            Fourcc::XRGB8888 | Fourcc::ARGB8888 => |src, dst| each(src, dst, |[b, g, r, _]| rgb(r, g, b)),
-            Fourcc::XBGR8888 | Fourcc::ABGR8888 => |src, dst| each(src, dst, |[r, g, b, _]| rgb(r, g, b)),
-            Fourcc::BGRX8888 | Fourcc::BGRA8888 => |src, dst| each(src, dst, |[_, r, g, b]| rgb(r, g, b)),
-            Fourcc::RGBX8888 | Fourcc::RGBA8888 => |src, dst| each(src, dst, |[_, b, g, r]| rgb(r, g, b)),
-            Fourcc::RGB888 => |src, dst| each(src, dst, |[b, g, r]| rgb(r, g, b)),
-            Fourcc::BGR888 => |src, dst| each(src, dst, |[r, g, b]| rgb(r, g, b)),
-            Fourcc::RGB565 => |src, dst| each(src, dst, rgb565),
-            Fourcc::XRGB2101010 | Fourcc::ARGB2101010 => |src, dst| each(src, dst, xrgb2101010),
-            Fourcc::XBGR2101010 => |src, dst| each(src, dst, xbgr2101010),
-            Fourcc::XRGB16161616 | Fourcc::ARGB16161616 => |src, dst| each(src, dst, rgb16161616),
-            _ => return None,
-        };
-        Some(Self { row })
+        rows::<0>(format).map(|row| Self { row })
     }
 
     /// Converts as many whole pixels as `src` holds and `dst` has room for, and leaves the rest of `dst` alone.
@@ -43,8 +42,31 @@ impl Converter {
     }
 }
 
+/// What converts a format, with `TOP` for the top byte of each pixel.
+fn rows<const TOP: u32>(format: Fourcc) -> Option<Row> {
+    // The patterns are bytes in memory: the reverse of the fourcc's name, which starts at the most significant bit.
+    let row: Row = match format {
+        Fourcc::XRGB8888 | Fourcc::ARGB8888 => |src, dst| each(src, dst, |[b, g, r, _]| rgb(r, g, b) | TOP),
+        Fourcc::XBGR8888 | Fourcc::ABGR8888 => |src, dst| each(src, dst, |[r, g, b, _]| rgb(r, g, b) | TOP),
+        Fourcc::BGRX8888 | Fourcc::BGRA8888 => |src, dst| each(src, dst, |[_, r, g, b]| rgb(r, g, b) | TOP),
+        Fourcc::RGBX8888 | Fourcc::RGBA8888 => |src, dst| each(src, dst, |[_, b, g, r]| rgb(r, g, b) | TOP),
+        Fourcc::RGB888 => |src, dst| each(src, dst, |[b, g, r]| rgb(r, g, b) | TOP),
+        Fourcc::BGR888 => |src, dst| each(src, dst, |[r, g, b]| rgb(r, g, b) | TOP),
+        Fourcc::RGB565 => |src, dst| each(src, dst, |bytes| rgb565(bytes) | TOP),
+        Fourcc::XRGB2101010 | Fourcc::ARGB2101010 => {
+            |src, dst| each(src, dst, |bytes| xrgb2101010(bytes) | TOP)
+        }
+        Fourcc::XBGR2101010 => |src, dst| each(src, dst, |bytes| xbgr2101010(bytes) | TOP),
+        Fourcc::XRGB16161616 | Fourcc::ARGB16161616 => {
+            |src, dst| each(src, dst, |bytes| rgb16161616(bytes) | TOP)
+        }
+        _ => return None,
+    };
+    Some(row)
+}
+
 /// Applies `pixel` to each `N`-byte pixel.
-fn each<const N: usize>(src: &[u8], dst: &mut [u32], pixel: impl Fn([u8; N]) -> u32) {
+fn each<const N: usize, T>(src: &[u8], dst: &mut [T], pixel: impl Fn([u8; N]) -> T) {
     let (pixels, _incomplete) = src.as_chunks::<N>();
     for (out, &bytes) in dst.iter_mut().zip(pixels) {
         *out = pixel(bytes);

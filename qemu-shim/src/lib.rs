@@ -5,6 +5,7 @@
 //! program. [`demo`] is a guest to look at when there is none.
 
 pub mod commands;
+pub mod compare;
 pub mod compose;
 pub mod console;
 pub mod convert;
@@ -14,8 +15,15 @@ pub mod damage;
 pub mod demo;
 pub mod frame;
 pub mod image;
+pub mod input;
+pub mod net;
+pub mod preload;
+pub mod record;
 pub mod resize;
+pub mod rfb;
 pub mod target;
+pub mod terminal;
+pub mod vnc;
 
 pub use console::{Console, ConsoleError, Listener, Refresh, Update};
 pub use cursor::Cursor;

@@ -5,12 +5,16 @@
 //! and a walk over ours is a test of its own.
 //!
 //! The same seed is the same walk. The only thing taken from a device's answers are buffer ids, as nobody can guess
-//! those; so against a device that answers in the same way twice, the recording is the same too.
+//! those; so against a device that answers in the same way twice, the recording is the same too. Ours is such a device, in
+//! this process as behind a socket.
 
 mod calls;
+mod kept;
 mod kernel;
+mod layout;
 mod line;
 mod places;
+mod remote;
 mod rng;
 mod run;
 mod sample;
@@ -28,6 +32,7 @@ use crate::{DeviceType, UnknownType};
 
 pub use kernel::KernelTarget;
 pub use line::{Line, Recording};
+pub use remote::{RemoteError, RemoteTarget};
 pub use run::{Tally, walk};
 pub use sample::Sample;
 pub use steps::{BufferId, Step, Walk};
@@ -40,6 +45,8 @@ pub enum Place {
     Sample(DeviceType),
     /// `vfio:PATH`: one of the kernel's, by its directory in sysfs or its character device.
     Vfio(PathBuf),
+    /// `vfio-user:PATH`: one that is served on a socket.
+    VfioUser(PathBuf),
 }
 
 /// What is no device for a walk.
@@ -48,11 +55,8 @@ pub enum PlaceError {
     /// None of our types.
     #[error(transparent)]
     Type(#[from] UnknownType),
-    /// Devices behind sockets have no descriptor to call.
-    #[error("{0:?} is not supported by this version: expected sample:TYPE or vfio:SYSFS-PATH")]
-    VfioUser(String),
     /// No device at all.
-    #[error("expected sample:TYPE or vfio:SYSFS-PATH, found {0:?}")]
+    #[error("expected sample:TYPE, vfio-user:PATH or vfio:SYSFS-PATH, found {0:?}")]
     Form(String),
 }
 
@@ -63,7 +67,7 @@ impl FromStr for Place {
         match text.split_once(':') {
             Some(("sample", name)) => Ok(Self::Sample(DeviceType::find(name)?)),
             Some(("vfio", path)) if !path.is_empty() => Ok(Self::Vfio(path.into())),
-            Some(("vfio-user", _)) => Err(PlaceError::VfioUser(text.to_owned())),
+            Some(("vfio-user", path)) if !path.is_empty() => Ok(Self::VfioUser(path.into())),
             _ => Err(PlaceError::Form(text.to_owned())),
         }
     }
@@ -74,6 +78,7 @@ impl fmt::Display for Place {
         match self {
             Self::Sample(device_type) => write!(f, "sample:{}", device_type.name()),
             Self::Vfio(path) => write!(f, "vfio:{}", path.display()),
+            Self::VfioUser(path) => write!(f, "vfio-user:{}", path.display()),
         }
     }
 }
@@ -84,13 +89,12 @@ mod tests {
 
     #[test]
     fn places_are_told_apart() {
-        for text in ["sample:mdpy-hd", "vfio:/sys/bus/mdev/devices/x"] {
+        for text in ["sample:mdpy-hd", "vfio:/sys/bus/mdev/devices/x", "vfio-user:/run/s.sock"] {
             assert_eq!(text.parse::<Place>().unwrap().to_string(), text);
         }
         let error = |text: &str| text.parse::<Place>().unwrap_err().to_string();
         assert!(error("sample:tv").contains("unknown device type"));
-        assert!(error("vfio-user:/s").contains("not supported by this version"));
-        for text in ["", "sample", "vfio:", "/dev/vfio/devices/vfio0"] {
+        for text in ["", "sample", "vfio:", "vfio-user:", "/dev/vfio/devices/vfio0"] {
             assert!(error(text).contains("expected sample:TYPE"), "{text}");
         }
     }

@@ -61,7 +61,7 @@ struct Seen {
 /// that crash the kernel's mbochs are left out.
 ///
 /// # Errors
-/// What `record` fails with.
+/// What `record` fails with, or when the device is gone.
 pub fn walk(
     target: &mut dyn Target,
     seed: u64,
@@ -80,6 +80,7 @@ pub fn walk(
         // Where the device takes its machine down with it, this line is all that is left.
         tracing::debug!(step = number, call = ?step);
         let mut line = seen.make(target, &step);
+        target.check()?;
         line.device.clone_from(&device);
         line.seq = tally.steps;
         tally.steps += 1;
@@ -90,6 +91,7 @@ pub fn walk(
         }
         record(&line)?;
     }
+    target.finish()?;
     Ok(tally)
 }
 

@@ -1,5 +1,6 @@
 //! A device as its descriptor shows it: what a walk calls.
 
+use std::io;
 use std::os::fd::OwnedFd;
 
 use vfio_gfx::abi::Errno;
@@ -55,4 +56,14 @@ pub trait Target {
 
     /// `mmap(2)`: the first bytes of the mapping, which is undone.
     fn mmap(&mut self, request: MapRequest) -> Result<[u8; 16], Errno>;
+
+    /// Whether the device is still there. Asked after each call; an error ends the walk.
+    fn check(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// The walk is over: leaves the device as somebody else can use it.
+    fn finish(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -1,134 +1,92 @@
 //! A field that differs, and what a rule may ask about it.
 
-use std::collections::BTreeMap;
-
 use vfio_gfx::memory::{BufferKind, PAGE_SIZE};
 
-use super::fields::{Fields, split};
-use super::originals::Original;
+use super::fields::{Fields, number, split, value};
+use super::history::History;
+use super::originals::{Original, is_as_predicted, register};
 use super::record::Record;
 
-/// The flags of a query through the dma-buf interface, as they stand in memory.
-const DMABUF_QUERY: &str = "02000000";
-
-/// What happened in a recording so far.
-#[derive(Debug)]
-pub(super) struct History {
-    pub(super) original: Original,
-    got_info: bool,
-    /// The highest buffer id that we have named.
-    newest_buffer: u64,
-    /// The size that the kernel gave for each buffer id.
-    kernel_sizes: BTreeMap<u32, u64>,
-}
-
-impl History {
-    /// `config` is our configuration space at power-on, which is the original's but for the revision.
-    pub(super) fn new(device: &str, config: &[u8]) -> Self {
-        Self {
-            original: Original::new(device, config),
-            got_info: false,
-            newest_buffer: 0,
-            kernel_sizes: BTreeMap::new(),
-        }
-    }
-
-    /// Takes note of a call after it has been judged.
-    pub(super) fn observe(&mut self, record: &Record, kernel: &Fields, ours: &Fields) {
-        self.original.observe(record);
-        match record.op.as_str() {
-            "get_info" => self.got_info |= value(kernel, "ret") == "0",
-            "query_gfx_plane" if value(ours, "flags") == DMABUF_QUERY => {
-                if value(ours, "ret") == "0" {
-                    self.newest_buffer = self.newest_buffer.max(number(value(ours, "handle")));
-                }
-                let id = u32::try_from(number(value(kernel, "handle")));
-                if let (Ok(id), "0") = (id, value(kernel, "ret")) {
-                    self.kernel_sizes.insert(id, number(value(kernel, "size")));
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-pub(super) fn value<'a>(fields: &'a Fields, name: &str) -> &'a str {
-    fields.iter().find(|(field, _)| *field == name).map_or("", |(_, value)| value)
-}
-
-/// The number whose little-endian bytes these digits are.
-fn number(hex: &str) -> u64 {
-    let digits: Option<Vec<u64>> = hex.chars().map(|digit| digit.to_digit(16).map(u64::from)).collect();
-    let (pairs, _) = digits.as_deref().unwrap_or(&[]).as_chunks::<2>();
-    pairs.iter().rev().take(8).fold(0, |value, [high, low]| value << 8 | high << 4 | low)
-}
-
-/// One field of one record that differs.
-pub(super) struct Context<'a> {
+/// One call, with both answers and what explains them.
+pub(super) struct Call<'a> {
     pub(super) record: &'a Record,
-    pub(super) field: &'static str,
-    /// What the kernel said; empty where it said nothing.
-    pub(super) kernel: &'a str,
-    /// What we say.
-    pub(super) ours: &'a str,
-    pub(super) kernel_fields: &'a Fields,
-    pub(super) our_fields: &'a Fields,
+    pub(super) kernel: &'a Fields,
+    pub(super) ours: &'a Fields,
     /// What our device says of its primary plane through the region interface, as fields; empty where it has none.
     pub(super) primary: &'a Fields,
     /// Kind and offset of the buffer that was asked for, and the size of our video memory.
     pub(super) buffer: Option<(BufferKind, u64)>,
     pub(super) vram_size: u64,
-    pub(super) got_info: bool,
-    history: &'a History,
+    /// Before the call.
+    pub(super) history: &'a History,
+    /// What the original answers, as its source says.
+    pub(super) predicted: Option<Fields>,
+    /// What we answer to a query, as our rules say.
+    pub(super) expected: Fields,
     input: Fields,
 }
 
-impl<'a> Context<'a> {
-    #[expect(clippy::too_many_arguments, reason = "one caller, which has all of these at hand")]
+impl<'a> Call<'a> {
     pub(super) fn new(
         record: &'a Record,
-        field: &'static str,
-        kernel_fields: &'a Fields,
-        our_fields: &'a Fields,
+        (kernel, ours): (&'a Fields, &'a Fields),
         primary: &'a Fields,
         buffer: Option<(BufferKind, u64)>,
         vram_size: u64,
         history: &'a History,
     ) -> Self {
-        Self {
-            record,
-            field,
-            kernel: value(kernel_fields, field),
-            ours: value(our_fields, field),
-            kernel_fields,
-            our_fields,
-            primary,
-            buffer,
-            vram_size,
-            got_info: history.got_info,
-            history,
-            input: record.arg.as_ref().map(|arg| split(&record.op, &arg.0)).unwrap_or_default(),
-        }
+        let predicted = history.original.predict(record);
+        let expected = history.ours.plane();
+        let input = record.arg.as_ref().map(|arg| split(&record.op, &arg.0)).unwrap_or_default();
+        Self { record, kernel, ours, primary, buffer, vram_size, history, predicted, expected, input }
+    }
+}
+
+/// What an offset in mbochs' descriptor belongs to; mdpy has no more than the first and, for memory, the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Config,
+    /// BAR2 of mbochs: the EDID window, the DISPI registers, and what is left.
+    Window,
+    Dispi,
+    Registers,
+    Edid,
+    Vram,
+}
+
+/// One field of one record that differs.
+pub(super) struct Context<'a> {
+    call: &'a Call<'a>,
+    pub(super) field: &'static str,
+    /// What the kernel said; empty where it said nothing.
+    pub(super) kernel: &'a str,
+    /// What we say.
+    pub(super) ours: &'a str,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(call: &'a Call<'a>, field: &'static str) -> Self {
+        Self { call, field, kernel: value(call.kernel, field), ours: value(call.ours, field) }
     }
 
     pub(super) fn op(&self) -> &str {
-        &self.record.op
+        &self.call.record.op
     }
 
     pub(super) fn op_starts(&self, with: &str) -> bool {
-        self.record.op.starts_with(with)
+        self.op().starts_with(with)
     }
 
     pub(super) fn is(&self, op: &str, field: &str) -> bool {
-        self.record.op == op && self.field == field
+        self.op() == op && self.field == field
     }
 
     pub(super) fn is_mbochs(&self) -> bool {
-        self.history.original.is_mbochs()
+        matches!(self.call.history.original, Original::Mbochs(_))
     }
 
     pub(super) fn is_mdpy(&self) -> bool {
-        !self.is_mbochs()
+        matches!(self.call.history.original, Original::Mdpy(_))
     }
 
     pub(super) fn values(&self, kernel: &str, ours: &str) -> bool {
@@ -136,33 +94,103 @@ impl<'a> Context<'a> {
     }
 
     pub(super) fn argsz(&self) -> u64 {
-        number(value(&self.input, "argsz"))
+        number(value(&self.call.input, "argsz"))
     }
 
     pub(super) fn index(&self) -> u64 {
-        number(value(&self.input, "index"))
+        number(value(&self.call.input, "index"))
     }
 
     pub(super) fn plane_type(&self) -> u64 {
-        number(value(&self.input, "drm_plane_type"))
+        number(value(&self.call.input, "drm_plane_type"))
+    }
+
+    pub(super) fn got_info(&self) -> bool {
+        self.call.history.got_info
     }
 
     pub(super) fn offset(&self) -> u64 {
-        self.record.offset.unwrap_or(0)
+        self.call.record.offset.unwrap_or(0)
     }
 
     /// Bytes read or written.
     pub(super) fn len(&self) -> u64 {
-        let written = self.record.data.as_ref().map_or(0, |data| data.0.len());
-        self.record.len.unwrap_or(written) as u64
+        let written = self.call.record.data.as_ref().map_or(0, |data| data.0.len());
+        self.call.record.len.unwrap_or(written) as u64
     }
 
-    pub(super) fn access_ends(&self, end: u64) -> bool {
-        self.offset().saturating_add(self.len()) == end
+    pub(super) fn end(&self) -> u64 {
+        self.offset().saturating_add(self.len())
+    }
+
+    /// What is at a place of the descriptor.
+    pub(super) fn part(&self, at: u64) -> Option<Part> {
+        let mbochs = self.is_mbochs();
+        let vram = if mbochs { 0x3000 } else { 0x1000 };
+        match at {
+            ..0x100 => Some(Part::Config),
+            0x1000..0x1400 if mbochs => Some(Part::Window),
+            0x1500..0x1516 if mbochs => Some(Part::Dispi),
+            0x1000..0x2000 if mbochs => Some(Part::Registers),
+            0x2000..0x3000 if mbochs => Some(Part::Edid),
+            _ => (vram..vram + self.call.vram_size).contains(&at).then_some(Part::Vram),
+        }
+    }
+
+    /// Whether an access begins in one region and ends in the next.
+    pub(super) fn leaves_its_region(&self) -> bool {
+        let region = |at| {
+            self.part(at).map(|part| match part {
+                Part::Window | Part::Dispi => Part::Registers,
+                part => part,
+            })
+        };
+        let (first, last) = (region(self.offset()), region(self.end().saturating_sub(1)));
+        self.len() != 0 && first.is_some() && first != last
+    }
+
+    fn pair(text: &str, n: usize) -> Option<&str> {
+        text.get(2 * n..2 * n + 2)
+    }
+
+    /// Places of the bytes that differ in what was read, with ours.
+    fn differing(&self) -> impl Iterator<Item = (u64, Option<&str>)> {
+        let bytes = (self.offset()..).zip(0..self.ours.len() / 2);
+        bytes.filter_map(|(at, n)| {
+            let ours = Self::pair(self.ours, n);
+            (ours != Self::pair(self.kernel, n)).then_some((at, ours))
+        })
+    }
+
+    /// Whether what was read differs only in bytes that belong to one of these parts.
+    pub(super) fn differs_only_in(&self, parts: &[Part]) -> bool {
+        self.is("pread", "data")
+            && self.kernel.len() == self.ours.len()
+            && self.differing().all(|(at, _)| self.part(at).is_some_and(|part| parts.contains(&part)))
+    }
+
+    /// Whether we read all ones, because the function does not decode memory.
+    pub(super) fn we_read_nothing(&self) -> bool {
+        !self.call.history.ours.decodes() && self.differing().all(|(_, ours)| ours == Some("ff"))
+    }
+
+    /// Whether our DISPI registers read as our rules say, in each byte that differs. `special`: because of the identifier,
+    /// the memory's size or limits; else because some write did not reach a register that does not decode.
+    pub(super) fn dispi_reads_as_expected(&self, special: bool) -> bool {
+        let ours = &self.call.history.ours;
+        self.differing().all(|(at, read)| {
+            let Some(index) = register(at & !1, 2) else {
+                return false;
+            };
+            let limit = ours.reads_limits() && matches!(index, 1..=3);
+            let byte = ours.registers()[index].to_le_bytes()[usize::from(at & 1 == 1)];
+            (limit || read == Some(format!("{byte:02x}").as_str()))
+                && special == (limit || matches!(index, 0 | 10))
+        })
     }
 
     fn input(&self) -> &str {
-        value(&self.input, self.field)
+        value(&self.call.input, self.field)
     }
 
     pub(super) fn kernel_left_input(&self) -> bool {
@@ -182,36 +210,82 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Whether the kernel wrote as much of `with` over the field as the argsz covers, and left the rest.
-    pub(super) fn kernel_overwrote(&self, with: &str) -> bool {
-        let covered = usize::try_from(self.argsz().saturating_sub(32)).unwrap_or(0).saturating_mul(2);
-        self.kernel.get(..covered) == with.get(..covered) && self.kernel_left_input_behind(self.argsz() - 32)
+    /// How much of the capabilities the argsz covers, in bytes; `None` where it does not even cover the struct.
+    pub(super) fn room_for_caps(&self) -> Option<u64> {
+        self.argsz().checked_sub(32)
     }
 
-    /// Whether the kernel refused the call with this error and touched nothing. True for each field of the record.
+    /// Whether the kernel wrote as much of `with` over the field as the argsz covers, and left the rest.
+    pub(super) fn kernel_overwrote(&self, with: &str) -> bool {
+        let Some(room) = self.room_for_caps() else {
+            return false;
+        };
+        let covered = usize::try_from(room).unwrap_or(usize::MAX).saturating_mul(2);
+        self.kernel.get(..covered) == with.get(..covered) && self.kernel_left_input_behind(room)
+    }
+
+    /// Whether the kernel refused the call with this error and touched nothing.
     pub(super) fn kernel_refused(&self, errno: &str) -> bool {
-        let untouched = self.kernel_left_input();
-        value(self.kernel_fields, "errno") == errno
-            && match self.field {
-                "ret" => self.kernel == "-1",
-                "errno" => self.kernel == errno,
-                "data" => self.kernel.is_empty(),
-                _ => untouched,
-            }
+        let Call { record, kernel, .. } = self.call;
+        (value(kernel, "ret"), value(kernel, "errno")) == ("-1", errno)
+            && record.out.as_ref().is_none_or(|out| Some(out) == record.arg.as_ref())
+            && (self.field != "data" || self.kernel.is_empty())
+    }
+
+    /// Whether the kernel answered what the original's source says, in this field and in how the call ended.
+    pub(super) fn kernel_as_predicted(&self) -> bool {
+        self.call.predicted.as_ref().is_some_and(|predicted| {
+            let ended = |field| value(self.call.kernel, field) == value(predicted, field);
+            let answer = is_as_predicted(self.kernel, value(predicted, self.field));
+            ended("ret") && ended("errno") && answer
+        })
+    }
+
+    /// The error that the original's source says.
+    pub(super) fn predicts(&self, errno: &str) -> bool {
+        self.call.predicted.as_ref().is_some_and(|predicted| value(predicted, "errno") == errno)
     }
 
     pub(super) fn we_accepted(&self) -> bool {
-        value(self.our_fields, "errno") == "0"
+        value(self.call.ours, "errno") == "0"
     }
 
-    /// Whether the query's answer names a buffer that we had not named before.
-    pub(super) fn is_new_buffer(&self) -> bool {
-        number(value(self.our_fields, "handle")) > self.history.newest_buffer
+    pub(super) fn we_refused(&self, errno: &str) -> bool {
+        value(self.call.ours, "errno") == errno
     }
 
-    pub(super) fn kernel_size_is_exact(&self) -> bool {
-        let kernel = |name| number(value(self.kernel_fields, name));
-        kernel("size") == kernel("stride") * kernel("height")
+    /// Whether we answer a query for the primary plane as our rules say.
+    pub(super) fn we_show_as_expected(&self) -> bool {
+        self.ours == value(&self.call.expected, self.field)
+    }
+
+    /// Whether both show the same mode, under whatever id.
+    pub(super) fn modes_are_equal(&self) -> bool {
+        match &self.call.history.original {
+            Original::Mbochs(mbochs) => {
+                mbochs.mode().is_some() && mbochs.mode() == self.call.history.ours.mode()
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the registers that decide the mode differ, as writes do not reach ours while memory is not decoded.
+    pub(super) fn registers_differ(&self) -> bool {
+        match &self.call.history.original {
+            Original::Mbochs(mbochs) => {
+                mbochs.registers()[1..10] != self.call.history.ours.registers()[1..10]
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn we_are_blank(&self) -> bool {
+        self.call.history.ours.is_blank()
+    }
+
+    /// Whether the original knows the buffer that is asked for, and ours never showed it.
+    pub(super) fn is_never_shown(&self) -> bool {
+        self.call.record.id.is_some_and(|id| self.call.history.is_never_shown(id))
     }
 
     /// Whether our size is the kernel's in whole pages, from the page that the plane starts in.
@@ -225,7 +299,7 @@ impl<'a> Context<'a> {
     pub(super) fn kernel_showed_primary(&self) -> bool {
         match self.field {
             "x_hot" | "y_hot" => self.kernel == "00000000",
-            field => !self.primary.is_empty() && self.kernel == value(self.primary, field),
+            field => !self.call.primary.is_empty() && self.kernel == value(self.call.primary, field),
         }
     }
 
@@ -234,56 +308,19 @@ impl<'a> Context<'a> {
     }
 
     pub(super) fn buffer_is_memfd(&self) -> bool {
-        matches!(self.buffer, Some((BufferKind::Memfd, _)))
+        matches!(self.call.buffer, Some((BufferKind::Memfd, _)))
     }
 
     pub(super) fn buffer_is_memfd_at_an_offset(&self) -> bool {
-        matches!(self.buffer, Some((BufferKind::Memfd, 1..)))
-    }
-
-    /// Whether the kernel's buffer has the size that its query gave.
-    pub(super) fn kernel_buffer_size_is_exact(&self) -> bool {
-        let queried = self.record.id.and_then(|id| self.history.kernel_sizes.get(&id));
-        queried.is_some_and(|size| size.to_string() == self.kernel)
+        matches!(self.call.buffer, Some((BufferKind::Memfd, 1..)))
     }
 
     pub(super) fn our_buffer_size_is_right(&self) -> bool {
         let pages = self.kernel.parse().ok().and_then(vfio_gfx::memory::page_align);
-        match self.buffer {
-            Some((BufferKind::Memfd, _)) => self.ours == self.vram_size.to_string(),
+        match self.call.buffer {
+            Some((BufferKind::Memfd, _)) => self.ours == self.call.vram_size.to_string(),
             Some((BufferKind::Dmabuf, _)) => pages.is_some_and(|size| self.ours == size.to_string()),
             None => false,
         }
-    }
-
-    /// Whether the kernel read what its source says it would, in every byte where we read something else.
-    pub(super) fn kernel_read_as_predicted(&self) -> bool {
-        let Ok(len) = usize::try_from(self.len()) else {
-            return false;
-        };
-        self.predicted(&self.history.original.read(self.offset(), len))
-    }
-
-    pub(super) fn kernel_mapped_as_predicted(&self) -> bool {
-        let at = match self.field {
-            "at_0x3000" => 0x3000,
-            "at_0x5000" => 0x5000,
-            _ => 0,
-        };
-        // What mdpy's gradient shows is not the model's to know; there only what was written is judged.
-        let gradient = self.is_mdpy() && self.field == "at_0x3000" && self.ours == "ccbbaa99";
-        gradient || self.predicted(&self.history.original.mapped(at))
-    }
-
-    fn predicted(&self, prediction: &[Option<u8>]) -> bool {
-        let digits = |text: &str| -> Vec<String> {
-            text.as_bytes().chunks(2).map(|pair| String::from_utf8_lossy(pair).into_owned()).collect()
-        };
-        let (kernel, ours) = (digits(self.kernel), digits(self.ours));
-        kernel.len() == prediction.len()
-            && kernel.len() == ours.len()
-            && kernel.iter().zip(&ours).zip(prediction).all(|((kernel, ours), predicted)| {
-                kernel == ours || predicted.is_none_or(|byte| *kernel == format!("{byte:02x}"))
-            })
     }
 }

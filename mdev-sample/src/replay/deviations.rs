@@ -4,7 +4,7 @@
 //! is a mismatch and not a deviation. Citations are of Linux 6.12: `vfio.h` is `include/uapi/linux/vfio.h`, `mdpy.c` and
 //! `mbochs.c` are in `samples/vfio-mdev`.
 
-use super::context::Context;
+use super::context::{Context, Part};
 
 /// A difference that is meant.
 #[derive(Clone, Copy)]
@@ -41,7 +41,7 @@ pub const DEVIATIONS: &[Deviation] = &[
         matches: |c| {
             c.is_mdpy()
                 && c.op_starts("get_irq_info")
-                && !c.got_info
+                && !c.got_info()
                 && c.kernel_refused("EINVAL")
                 && c.we_accepted()
         },
@@ -54,7 +54,11 @@ pub const DEVIATIONS: &[Deviation] = &[
             c.is("get_region_info", "size")
                 && c.index() == 7
                 && c.values("ff00000000000000", "0001000000000000")
-                || c.op() == "pread" && c.access_ends(256) && c.kernel_refused("EFAULT") && c.we_accepted()
+                || matches!(c.op(), "pread" | "pwrite")
+                    && c.end() == 256
+                    && c.predicts("EFAULT")
+                    && c.kernel_refused("EFAULT")
+                    && c.we_accepted()
         },
     },
     Deviation {
@@ -77,8 +81,8 @@ pub const DEVIATIONS: &[Deviation] = &[
             c.is_mbochs()
                 && c.is("get_region_info", "caps")
                 && c.index() != 9
-                && (33..=48).contains(&c.argsz())
-                && c.kernel_left_input_behind(c.argsz() - 32)
+                && c.room_for_caps()
+                    .is_some_and(|room| (1..=16).contains(&room) && c.kernel_left_input_behind(room))
                 && c.we_left_input()
         },
     },
@@ -111,7 +115,9 @@ pub const DEVIATIONS: &[Deviation] = &[
         matches: |c| {
             c.is_mbochs()
                 && c.is("query_gfx_plane", "size")
-                && c.kernel_size_is_exact()
+                && c.kernel_as_predicted()
+                && c.modes_are_equal()
+                && c.we_show_as_expected()
                 && c.our_size_is_pages()
         },
     },
@@ -122,9 +128,73 @@ pub const DEVIATIONS: &[Deviation] = &[
         matches: |c| {
             c.is_mbochs()
                 && c.op() == "query_gfx_plane"
-                && c.is_new_buffer()
+                && c.predicts("ENOMEM")
                 && c.kernel_refused("ENOMEM")
-                && c.we_accepted()
+                && c.we_show_as_expected()
+        },
+    },
+    Deviation {
+        id: "blanked-is-off",
+        reason: "a screen that the guest has blanked, by the VGA attribute controller, is a plane that is off",
+        answers: "bochs-drm blanks so (bochs_hw_blank); mbochs.c:336-401 (handle_mmio_write) ignores the VGA ports",
+        matches: |c| {
+            c.is_mbochs()
+                && c.op() == "query_gfx_plane"
+                && c.plane_type() == 1
+                && c.kernel_as_predicted()
+                && c.we_are_blank()
+                && c.we_show_as_expected()
+        },
+    },
+    Deviation {
+        id: "bars-follow-command",
+        reason: "while COMMAND does not have memory decoded, a BAR reads as all ones and ignores writes, mode sets among \
+                 them",
+        answers: "PCI Local Bus 3.0, 6.2.2; mdpy.c:148-171, mbochs.c:308-334: COMMAND cannot be written and is never asked",
+        matches: |c| {
+            let bars = [Part::Window, Part::Dispi, Part::Registers, Part::Vram];
+            let unread = c.differs_only_in(&bars) && c.we_read_nothing();
+            let unwritten = c.differs_only_in(&[Part::Dispi]) && c.dispi_reads_as_expected(false);
+            let unset = c.op() == "query_gfx_plane" && c.plane_type() == 1 && c.we_show_as_expected();
+            c.kernel_as_predicted() && (unread || c.registers_differ() && (unwritten || unset))
+        },
+    },
+    Deviation {
+        id: "ids-are-our-own",
+        reason: "buffers are numbered in the order in which we first showed them",
+        answers: "vfio.h:837-845: an id is whatever the query says; mbochs.c (mbochs_dmabuf_alloc) has numbered modes that are \
+                  off here",
+        matches: |c| {
+            c.is_mbochs()
+                && c.is("query_gfx_plane", "handle")
+                && c.kernel_as_predicted()
+                && c.modes_are_equal()
+                && c.we_show_as_expected()
+        },
+    },
+    Deviation {
+        id: "never-shown-never-issued",
+        reason: "a buffer of a plane that is off here was never issued, so it is unknown",
+        answers: "mbochs.c (mbochs_query_gfx_plane) issues one for what blanked-is-off and bars-follow-command find off",
+        matches: |c| {
+            c.op() == "get_gfx_dmabuf"
+                && c.is_never_shown()
+                && c.kernel_as_predicted()
+                && c.we_refused("ENOENT")
+        },
+    },
+    Deviation {
+        id: "one-region-at-a-time",
+        reason: "a read or write that begins in one region and ends in the next is refused, EFAULT, and does nothing",
+        answers: "vfio.h:268-287 gives each region its place and size; mbochs.c (mbochs_read, mbochs_write) asks for each four \
+                  bytes anew where they are, so it goes on in whatever comes next",
+        matches: |c| {
+            c.is_mbochs()
+                && matches!(c.op(), "pread" | "pwrite")
+                && c.leaves_its_region()
+                && c.predicts("0")
+                && c.kernel_as_predicted()
+                && c.we_refused("EFAULT")
         },
     },
     Deviation {
@@ -154,7 +224,7 @@ pub const DEVIATIONS: &[Deviation] = &[
         reason: "a dma-buf has whole pages; the memfd that stands in for one has the whole video memory",
         answers: "vfio.h:823; mbochs.c:250. A host without /dev/udmabuf has no dma-bufs to give",
         matches: |c| {
-            c.is("get_gfx_dmabuf", "size") && c.kernel_buffer_size_is_exact() && c.our_buffer_size_is_right()
+            c.is("get_gfx_dmabuf", "size") && c.kernel_as_predicted() && c.our_buffer_size_is_right()
         },
     },
     Deviation {
@@ -167,7 +237,7 @@ pub const DEVIATIONS: &[Deviation] = &[
                 && match c.field {
                     "ret" => c.values("1", "-1"),
                     "errno" => c.values("0", "EINVAL"),
-                    "size" => c.kernel_buffer_size_is_exact() && c.ours.is_empty(),
+                    "size" => c.kernel_as_predicted() && c.ours.is_empty(),
                     _ => c.values("EINVAL", ""),
                 }
         },
@@ -177,9 +247,7 @@ pub const DEVIATIONS: &[Deviation] = &[
         reason: "configuration space: PCI revision 2 (for the qext registers), writable COMMAND and interrupt line, BARs that \
                  keep only the address bits above their size",
         answers: "mdpy.c:148-171, mbochs.c:308-334: two registers take writes, of any address and as four bytes always",
-        matches: |c| {
-            c.op() == "pread" && c.field == "data" && c.offset() < 0xff && c.kernel_read_as_predicted()
-        },
+        matches: |c| c.differs_only_in(&[Part::Config]) && c.kernel_as_predicted(),
     },
     Deviation {
         id: "edid-from-the-start",
@@ -187,14 +255,7 @@ pub const DEVIATIONS: &[Deviation] = &[
                  size says",
         answers: "vfio.h:373-420; mbochs.c starts with neither",
         matches: |c| {
-            let (start, end) = (c.offset(), c.offset().saturating_add(c.len()));
-            let window = start >= 0x1000 && end <= 0x1400;
-            let region = start >= 0x2000 && end <= 0x3000;
-            c.is_mbochs()
-                && c.op() == "pread"
-                && c.field == "data"
-                && (window || region)
-                && c.kernel_read_as_predicted()
+            c.is_mbochs() && c.differs_only_in(&[Part::Window, Part::Edid]) && c.kernel_as_predicted()
         },
     },
     Deviation {
@@ -218,13 +279,7 @@ pub const DEVIATIONS: &[Deviation] = &[
         reason: "the ID register latches 0xb0c0 to 0xb0c5 only; GETCAPS reports limits; the memory size is read-only",
         answers: "QEMU docs/specs/standard-vga.rst; mbochs.c:336-401 stores any value in any of the eleven registers",
         matches: |c| {
-            let special = matches!(c.offset(), 0x1500 | 0x1502 | 0x1504 | 0x1506 | 0x1514);
-            c.is_mbochs()
-                && c.op() == "pread"
-                && c.field == "data"
-                && special
-                && c.len() == 2
-                && c.kernel_read_as_predicted()
+            c.differs_only_in(&[Part::Dispi]) && c.dispi_reads_as_expected(true) && c.kernel_as_predicted()
         },
     },
     Deviation {
@@ -248,8 +303,9 @@ pub const DEVIATIONS: &[Deviation] = &[
             // The recorder stored these bytes through a mapping, at 0x2000 of the video memory, which is no call and thus no
             // record. mbochs finds them at 0.
             let stored = c.is_mbochs() && read && c.offset() == 0x3000 && c.values("88776655", "00000000");
-            let first = c.is_mdpy() && read && c.offset() >= 0x1000 && c.kernel_read_as_predicted();
-            stored || first || (c.op() == "mapped_after_pwrite_0x3000" && c.kernel_mapped_as_predicted())
+            let elsewhere = c.differs_only_in(&[Part::Vram]) && c.kernel_as_predicted();
+            let mapped = c.op() == "mapped_after_pwrite_0x3000" || c.is_mdpy() && c.is("mmap", "first16");
+            stored || elsewhere || mapped && c.kernel_as_predicted()
         },
     },
 ];

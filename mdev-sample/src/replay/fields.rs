@@ -5,6 +5,27 @@ use super::record::{Record, encode};
 /// Named results of a call, in the order they are told.
 pub(super) type Fields = Vec<(&'static str, String)>;
 
+/// How a call ended: what it returned, or the name of its error.
+pub(super) fn outcome(result: Result<i64, &str>) -> Fields {
+    let (ret, errno) = match result {
+        Ok(ret) => (ret, "0"),
+        Err(errno) => (-1, errno),
+    };
+    vec![("ret", ret.to_string()), ("errno", errno.to_owned())]
+}
+
+/// A field's value; empty where there is no such field.
+pub(super) fn value<'a>(fields: &'a Fields, name: &str) -> &'a str {
+    fields.iter().find(|(field, _)| *field == name).map_or("", |(_, value)| value)
+}
+
+/// The number whose little-endian bytes these digits are.
+pub(super) fn number(hex: &str) -> u64 {
+    let digits: Option<Vec<u64>> = hex.chars().map(|digit| digit.to_digit(16).map(u64::from)).collect();
+    let (pairs, _) = digits.as_deref().unwrap_or(&[]).as_chunks::<2>();
+    pairs.iter().rev().take(8).fold(0, |value, [high, low]| value << 8 | high << 4 | low)
+}
+
 /// Name and length of each part of an ioctl's memory. What lies behind the last is `guard`: memory that the call must not
 /// touch.
 fn layout(op: &str) -> &'static [(&'static str, usize)] {

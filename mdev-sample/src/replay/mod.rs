@@ -7,7 +7,9 @@
 mod context;
 mod deviations;
 mod fields;
+mod history;
 mod originals;
+mod ours;
 mod record;
 mod run;
 
@@ -21,10 +23,12 @@ use thiserror::Error;
 use vfio_gfx::abi::pci_region;
 use vfio_gfx::device::Device;
 
-use crate::mbochs::Clock;
+use crate::mbochs::{Clock, EDID_REGION};
 use crate::{CreateError, DeviceType, UnknownType};
-use context::{Context, History, value};
-use fields::Fields;
+use context::{Call, Context};
+use fields::{Fields, value};
+use history::History;
+use originals::PowerOn;
 
 pub use deviations::{DEVIATIONS, Deviation, render};
 pub use record::{Hex, Record, RecordError};
@@ -33,6 +37,10 @@ pub use run::RunError;
 /// How much time passes between two calls. The recording has no times; its calls were made one by one, so what waits for
 /// a time-out had it.
 const STEP: Duration = Duration::from_secs(10);
+
+/// The command register, and its bit that has memory accesses decoded (`linux/pci_regs.h`).
+const COMMAND: u64 = 4;
+const COMMAND_MEMORY: u8 = 2;
 
 /// Why a recording cannot be replayed.
 #[derive(Debug, Error)]
@@ -139,14 +147,18 @@ pub fn replay(
                 let device_type = device_type.map_or_else(|| DeviceType::find(&record.device), Ok);
                 let device_type = device_type.map_err(|source| ReplayError::Type { line, source })?;
                 let mut device = device_type.create_with_clock(None, stepping(&clock))?;
-                let mut config = [0; 256];
-                // Cannot fail: every sample device has a configuration space of this size.
+                let (mut config, mut edid) = ([0; 256], [0; 24]);
+                // Every sample device has a configuration space of this size; those without an EDID region need none.
                 let _ = device.read(pci_region::CONFIG, 0, &mut config);
-                none.insert((device, History::new(&record.device, &config)))
+                let _ = device.read(EDID_REGION, 0, &mut edid);
+                let power_on = PowerOn { config: &config, edid: &edid, vram_size: device.vram().size() };
+                let history = History::new(&record.device, power_on);
+                none.insert((device, history))
             }
         };
         clock.fetch_add(1, Ordering::Relaxed);
-        let ours = run::run(device, &record).map_err(|source| ReplayError::Run { line, source })?;
+        let id = record.id.map(|id| history.our_id(id));
+        let ours = run::run(device, &record, id).map_err(|source| ReplayError::Run { line, source })?;
         let fields = judge(device, history, &record, &ours, &mut tally);
         if !fields.is_empty() {
             report(&Mismatch { record, line: text, fields })
@@ -179,17 +191,19 @@ fn judge(
     let mut mismatches = Vec::new();
     if !names.is_empty() {
         let primary = run::primary(device);
-        let buffer = record.id.and_then(|id| device.buffer(id, false).ok()).map(|b| (b.kind, b.offset));
+        let id = record.id.map(|id| history.our_id(id));
+        let buffer = id.and_then(|id| device.buffer(id, false).ok()).map(|b| (b.kind, b.offset));
+        let vram_size = device.vram().size();
+        let call = Call::new(record, (&kernel, ours), &primary, buffer, vram_size, history);
         for field in &names {
-            let vram_size = device.vram().size();
-            let context = Context::new(record, field, &kernel, ours, &primary, buffer, vram_size, history);
+            let context = Context::new(&call, field);
             match deviations::find(&context) {
                 Some(deviation) => *tally.deviations.entry(deviation.id).or_default() += 1,
                 None => mismatches.push((*field, context.kernel.to_owned(), context.ours.to_owned())),
             }
         }
     }
-    history.observe(record, &kernel, ours);
+    history.observe(record, &kernel, ours, decodes(device));
     tally.records += 1;
     match (mismatches.is_empty(), names.is_empty()) {
         (false, _) => tally.mismatching += 1,
@@ -197,4 +211,10 @@ fn judge(
         (true, true) => tally.same += 1,
     }
     mismatches
+}
+
+/// Whether COMMAND says that memory is decoded.
+fn decodes(device: &mut Device) -> bool {
+    let mut command = [0];
+    device.read(pci_region::CONFIG, COMMAND, &mut command).is_ok() && command[0] & COMMAND_MEMORY != 0
 }

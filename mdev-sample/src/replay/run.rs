@@ -10,7 +10,7 @@ use vfio_gfx::device::{Device, IoctlReply};
 use vfio_gfx::memory::{BufferKind, Mapping};
 use zerocopy::IntoBytes;
 
-use super::fields::{Fields, split};
+use super::fields::{Fields, outcome, split};
 use super::record::{Record, encode};
 
 /// Why a record cannot be replayed.
@@ -32,20 +32,20 @@ pub enum RunError {
     Io(#[from] io::Error),
 }
 
-fn outcome<T>(result: &Result<T, Errno>, value: impl Fn(&T) -> i64) -> Fields {
-    let (ret, errno) = match result {
-        Ok(returned) => (value(returned), "0".to_owned()),
-        Err(errno) => (-1, errno.name().map_or_else(|| errno.raw().to_string(), str::to_owned)),
-    };
-    vec![("ret", ret.to_string()), ("errno", errno)]
+fn ended<T>(result: &Result<T, Errno>, value: impl Fn(&T) -> i64) -> Fields {
+    match result {
+        Ok(returned) => outcome(Ok(value(returned))),
+        Err(errno) => outcome(Err(&errno.name().map_or_else(|| errno.raw().to_string(), str::to_owned))),
+    }
 }
 
 fn needed<T>(record: &Record, field: &'static str, value: Option<T>) -> Result<T, RunError> {
     value.ok_or_else(|| RunError::Missing { op: record.op.clone(), field })
 }
 
-/// Makes the call and returns what our device answered, in the fields of the recording.
-pub(super) fn run(device: &mut Device, record: &Record) -> Result<Fields, RunError> {
+/// Makes the call and returns what our device answered, in the fields of the recording. `id` is our number of the buffer that
+/// the record asks for.
+pub(super) fn run(device: &mut Device, record: &Record, id: Option<u32>) -> Result<Fields, RunError> {
     match record.op.as_str() {
         "query_gfx_plane" => ioctl(device, record, DeviceIoctl::QueryGfxPlane.raw()),
         "get_info"
@@ -62,11 +62,11 @@ pub(super) fn run(device: &mut Device, record: &Record) -> Result<Fields, RunErr
         }
         "query_gfx_plane_bad_pointer" => Ok(bad_pointer(device, DeviceIoctl::QueryGfxPlane)),
         "get_gfx_dmabuf_bad_pointer" => Ok(bad_pointer(device, DeviceIoctl::GetGfxDmabuf)),
-        "get_gfx_dmabuf" => get_gfx_dmabuf(device, record),
+        "get_gfx_dmabuf" => get_gfx_dmabuf(device, needed(record, "id", id)?),
         "pread" => {
             let mut data = vec![0; needed(record, "len", record.len)?];
             let result = device.fd_read(needed(record, "offset", record.offset)?, &mut data);
-            let mut fields = outcome(&result, |len| i64::try_from(*len).unwrap_or(i64::MAX));
+            let mut fields = ended(&result, |len| i64::try_from(*len).unwrap_or(i64::MAX));
             if result.is_ok() {
                 fields.push(("data", encode(&data)));
             }
@@ -75,13 +75,13 @@ pub(super) fn run(device: &mut Device, record: &Record) -> Result<Fields, RunErr
         "pwrite" => {
             let data = needed(record, "data", record.data.as_ref())?;
             let result = device.fd_write(needed(record, "offset", record.offset)?, &data.0);
-            Ok(outcome(&result, |len| i64::try_from(*len).unwrap_or(i64::MAX)))
+            Ok(ended(&result, |len| i64::try_from(*len).unwrap_or(i64::MAX)))
         }
         "mmap" => mmap(device, record),
         "mapped_after_pwrite_0x3000" => mapped(device),
         "reset" => {
             let result = device.ioctl(DeviceIoctl::Reset.raw(), &mut [], Vec::new());
-            Ok(outcome(&result, |_| 0).into_iter().take(1).collect())
+            Ok(ended(&result, |_| 0).into_iter().take(1).collect())
         }
         other => Err(RunError::UnknownOp(other.to_owned())),
     }
@@ -90,7 +90,7 @@ pub(super) fn run(device: &mut Device, record: &Record) -> Result<Fields, RunErr
 fn ioctl(device: &mut Device, record: &Record, cmd: u32) -> Result<Fields, RunError> {
     let mut arg = needed(record, "in", record.arg.as_ref())?.0.clone();
     let result = device.ioctl(cmd, &mut arg, Vec::new());
-    let mut fields = outcome(&result, |_| 0);
+    let mut fields = ended(&result, |_| 0);
     fields.extend(split(&record.op, &arg));
     Ok(fields)
 }
@@ -105,13 +105,13 @@ pub(super) fn primary(device: &mut Device) -> Fields {
 }
 
 fn bad_pointer(device: &mut Device, ioctl: DeviceIoctl) -> Fields {
-    outcome(&device.ioctl(ioctl.raw(), &mut [], Vec::new()), |_| 0)
+    ended(&device.ioctl(ioctl.raw(), &mut [], Vec::new()), |_| 0)
 }
 
-fn get_gfx_dmabuf(device: &mut Device, record: &Record) -> Result<Fields, RunError> {
-    let mut arg = needed(record, "id", record.id)?.to_ne_bytes();
+fn get_gfx_dmabuf(device: &mut Device, id: u32) -> Result<Fields, RunError> {
+    let mut arg = id.to_ne_bytes();
     let result = device.ioctl(DeviceIoctl::GetGfxDmabuf.raw(), &mut arg, Vec::new());
-    let mut fields = outcome(&result, |_| 1);
+    let mut fields = ended(&result, |_| 1);
     if let Ok(IoctlReply::Fd(fd)) = result {
         let size = seek(&fd, SeekFrom::End(0)).map_err(io::Error::from)?;
         fields.push(("size", size.to_string()));

@@ -2,10 +2,19 @@
 
 mod crc;
 mod demo;
+mod diff;
 mod info;
+mod looking;
 mod monitor;
+mod qemu;
+mod record;
 mod replay;
+mod run_qemu;
 mod screendump;
+mod vmm;
+mod vnc;
+mod wait;
+mod watch;
 
 use std::error::Error;
 
@@ -36,6 +45,20 @@ enum Command {
     Resize(monitor::Resize),
     /// Plugs the monitor in or out.
     Link(monitor::Link),
+    /// Shows what a device shows, live, in the terminal.
+    Watch(watch::Watch),
+    /// Waits until a device shows a picture.
+    Wait(wait::Wait),
+    /// Records what a device shows as a video file, without loss.
+    Record(record::Record),
+    /// Compares two pictures.
+    Diff(diff::Diff),
+    /// Runs an unmodified QEMU (7.2 or later) that shows a device itself: in its window, over its VNC, in its screendumps.
+    Qemu(qemu::Qemu),
+    /// Runs a stock QEMU (10.1 or later) with a sample device beside it, for consoles to look at.
+    RunQemu(run_qemu::RunQemu),
+    /// Shows a device to VNC viewers and browsers.
+    Vnc(vnc::Vnc),
     /// Composes recorded stacks of planes and compares the checksums with the kernel's.
     Replay(replay::Replay),
 }
@@ -52,6 +75,13 @@ pub fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
         Command::Crc(command) => command.run(),
         Command::Resize(command) => command.run(),
         Command::Link(command) => command.run(),
+        Command::Watch(command) => command.run(),
+        Command::Wait(command) => command.run(),
+        Command::Record(command) => command.run(),
+        Command::Diff(command) => command.run(),
+        Command::Qemu(command) => command.run(),
+        Command::RunQemu(command) => command.run(),
         Command::Replay(command) => command.run(),
+        Command::Vnc(command) => command.run(),
     }
 }

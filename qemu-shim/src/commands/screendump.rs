@@ -6,7 +6,6 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -15,9 +14,6 @@ use thiserror::Error;
 use crate::console::{Console, Refresh};
 use crate::image::{Rows, write_png, write_ppm};
 use crate::target::Target;
-
-/// How often a picture is looked at while it is waited for.
-const POLL: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Args)]
 pub(super) struct Screendump {
@@ -134,7 +130,7 @@ impl Screendump {
                     ScreendumpError::TimedOut { device: self.device.clone(), seconds: self.timeout }.into()
                 );
             }
-            sleep(POLL);
+            console.rest()?;
         }
     }
 }

@@ -5,6 +5,7 @@
 //! its checksum is the one that vkms reports, and other, faster compositions can be held against it. [`recording`] replays
 //! what vkms reported for recorded stacks.
 
+pub mod fast;
 mod pixel;
 pub mod recording;
 pub mod sprite;

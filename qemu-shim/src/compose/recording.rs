@@ -110,14 +110,40 @@ pub fn replay(
     Ok(records)
 }
 
-fn compose((width, height): (u32, u32), mut planes: Vec<Plane>) -> Result<u32, String> {
+fn compose((width, height): (u32, u32), planes: Vec<Plane>) -> Result<u32, String> {
     let possible = |side: u32| (1..=MAX_SIDE).contains(&side);
     if !possible(width) || !possible(height) || planes.len() > MAX_PLANES {
         return Err(format!("{} planes on {width}x{height} pixels are beyond vkms", planes.len()));
     }
-    planes.sort_by_key(|plane| plane.index);
     let mut canvas = Canvas::new(width, height);
-    for plane in planes {
+    for plane in drawn(planes)? {
+        if !canvas.blend(&plane.layer()) {
+            return Err(format!("vkms has no format {}", plane.format));
+        }
+    }
+    Ok(canvas.crc())
+}
+
+/// A plane with its pixels.
+struct Drawn {
+    format: Fourcc,
+    plane: Plane,
+    bytes: Vec<u8>,
+}
+
+impl Drawn {
+    fn layer(&self) -> Layer<'_> {
+        let Plane { w: width, h: height, x, y, .. } = self.plane;
+        let stride = self.bytes.len() / height as usize;
+        Layer { format: self.format, width, height, x, y, stride, bytes: &self.bytes }
+    }
+}
+
+/// Planes as the recorder drew them, the lowest first.
+fn drawn(mut planes: Vec<Plane>) -> Result<Vec<Drawn>, String> {
+    let possible = |side: u32| (1..=MAX_SIDE).contains(&side);
+    planes.sort_by_key(|plane| plane.index);
+    let draw = |plane: Plane| {
         if !possible(plane.w) || !possible(plane.h) {
             return Err(format!("a plane of {}x{} pixels is beyond vkms", plane.w, plane.h));
         }
@@ -125,14 +151,9 @@ fn compose((width, height): (u32, u32), mut planes: Vec<Plane>) -> Result<u32, S
         let name = <[u8; 4]>::try_from(plane.format.as_bytes()).map_err(|_| unknown())?;
         let format = Fourcc::from_bytes(name);
         let bytes = content(&plane, format).ok_or_else(unknown)?;
-        let stride = bytes.len() / plane.h as usize;
-        let layer =
-            Layer { format, width: plane.w, height: plane.h, x: plane.x, y: plane.y, stride, bytes: &bytes };
-        if !canvas.blend(&layer) {
-            return Err(unknown());
-        }
-    }
-    Ok(canvas.crc())
+        Ok(Drawn { format, plane, bytes })
+    };
+    planes.into_iter().map(draw).collect()
 }
 
 /// The pixels of a plane, as the recorder made them: one step of xorshift32 per pixel, from the seed; the state's bytes are
@@ -166,6 +187,7 @@ fn content(plane: &Plane, format: Fourcc) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fast;
     use super::*;
     use std::io::Cursor;
 
@@ -183,6 +205,17 @@ mod tests {
     #[test]
     fn every_stack_looks_as_the_kernel_has_it() {
         assert_eq!(run(RECORDING), (60, vec![]));
+    }
+
+    #[test]
+    fn the_fast_way_is_within_a_step_of_it() {
+        for line in RECORDING.lines() {
+            let record: Record = serde_json::from_str(line).unwrap();
+            let planes = drawn(record.planes).unwrap();
+            let layers: Vec<_> = planes.iter().map(Drawn::layer).collect();
+            let (width, height) = record.mode;
+            assert_eq!(fast::tests::compare_with_canvas(width, height, &layers), Ok(()), "{line}");
+        }
     }
 
     #[test]

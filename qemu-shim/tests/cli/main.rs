@@ -1,8 +1,11 @@
 //! `qemu-shim` as its users meet it: what it prints, what it writes, and how it fails.
 
+mod compare;
 mod demo;
 mod fixture;
 mod info;
+mod recording;
 mod screendump;
 mod sums;
 mod usage;
+mod watching;

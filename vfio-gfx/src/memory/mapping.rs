@@ -10,7 +10,7 @@ use rustix::fs::{SealFlags, SeekFrom, fcntl_get_seals, seek};
 use rustix::mm::{MapFlags, ProtFlags};
 use thiserror::Error;
 use vm_memory::mmap::MmapRegionError;
-use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
+use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
 
 use super::{BufferKind, CpuAccess, page_align};
 
@@ -149,21 +149,34 @@ impl Mapping {
     /// # Errors
     /// [`MappingError::OutOfBounds`], or [`MappingError::Io`] when the owner cut the file short.
     pub fn read(&self, offset: u64, data: &mut [u8]) -> Result<(), MappingError> {
-        let out_of_bounds = |len| MappingError::OutOfBounds { offset, len, size: self.size };
-        let end = u64::try_from(data.len()).ok().and_then(|len| offset.checked_add(len));
-        if end.is_none_or(|end| end > self.size) {
-            return Err(out_of_bounds(data.len()));
-        }
-        // Does not overflow: the end of what was mapped did not.
-        let offset = self.base.saturating_add(offset);
+        let place = self.place(offset, data.len())?;
         match &self.access {
             Access::Mapped(map) | Access::Dmabuf(map) => {
-                let len = data.len();
-                let start = usize::try_from(offset).map_err(|_| out_of_bounds(len))?;
-                map.as_volatile_slice().read_slice(data, start).map_err(|_| out_of_bounds(len))
+                let out_of_bounds = MappingError::OutOfBounds { offset, len: data.len(), size: self.size };
+                let start = usize::try_from(place).unwrap_or(usize::MAX);
+                map.as_volatile_slice().read_slice(data, start).map_err(|_| out_of_bounds)
             }
-            Access::Pread(file) => Ok(file.read_exact_at(data, offset)?),
+            Access::Pread(file) => Ok(file.read_exact_at(data, place)?),
         }
+    }
+
+    /// The same bytes where they are; `None` where they are read call by call.
+    pub(super) fn slice(&self, offset: u64, len: usize) -> Result<Option<VolatileSlice<'_>>, MappingError> {
+        let place = self.place(offset, len)?;
+        let (Access::Mapped(map) | Access::Dmabuf(map)) = &self.access else { return Ok(None) };
+        let start = usize::try_from(place).unwrap_or(usize::MAX);
+        let out_of_bounds = MappingError::OutOfBounds { offset, len, size: self.size };
+        map.get_slice(start, len).map(Some).map_err(|_| out_of_bounds)
+    }
+
+    /// Where bytes are in what is accessed.
+    fn place(&self, offset: u64, len: usize) -> Result<u64, MappingError> {
+        let end = u64::try_from(len).ok().and_then(|len| offset.checked_add(len));
+        if end.is_none_or(|end| end > self.size) {
+            return Err(MappingError::OutOfBounds { offset, len, size: self.size });
+        }
+        // Does not overflow: the end of what was mapped did not.
+        Ok(self.base.saturating_add(offset))
     }
 }
 

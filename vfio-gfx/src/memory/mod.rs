@@ -11,8 +11,9 @@
 //! * [`Vram`]: a device's video memory, in a sealed memfd.
 //! * [`SharedBuffer`]: what a device exports of it: a dma-buf through `/dev/udmabuf` where the host has it, else the
 //!   memfd itself, and the caller can tell which.
-//! * [`Mapping`]: the reading side.
+//! * [`Mapping`]: the reading side. [`compare`] brings a copy of its pixels up to date.
 
+pub mod compare;
 mod export;
 mod mapping;
 mod sync;

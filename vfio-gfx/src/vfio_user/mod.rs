@@ -26,7 +26,7 @@ pub use dma::{DmaError, DmaTable, MAX_DMA_MAPS};
 pub use header::{Command, HEADER_SIZE, Header, HeaderError, Kind};
 pub use inbox::{Inbox, Message};
 pub use payload::{DmaMap, DmaUnmap, RegionAccess};
-pub use server::{BindError, MAX_CONNECTIONS, Server, ServerError, Stopper, Until};
+pub use server::{BindError, BoundSocket, MAX_CONNECTIONS, Server, ServerError, Stopper, Until};
 pub use session::{Ending, Outbox, Session, VmmSlot};
 pub use version::{Capabilities, EXTENSION_VERSION, Role, Version, VersionError};
 

@@ -23,7 +23,7 @@ use crate::device::SharedDevice;
 
 mod bind;
 
-pub use bind::BindError;
+pub use bind::{BindError, BoundSocket};
 
 /// Most connections to one device. More are closed as they come.
 pub const MAX_CONNECTIONS: usize = 256;
@@ -74,7 +74,7 @@ impl Stopper {
 #[derive(Debug)]
 pub struct Server {
     device: SharedDevice,
-    listener: bind::BoundSocket,
+    listener: BoundSocket,
     epoll: OwnedFd,
     stop: OwnedFd,
     slot: VmmSlot,
@@ -109,7 +109,7 @@ impl Server {
         let setup = |step| move |errno: Errno| BindError::System { step, source: errno.into() };
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(setup("epoll_create"))?;
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(setup("eventfd"))?;
-        let listener = bind::BoundSocket::new(path)?;
+        let listener = BoundSocket::new(path)?;
         let read = epoll::EventFlags::IN;
         epoll::add(&epoll, &stop, epoll::EventData::new_u64(STOP), read).map_err(setup("epoll_ctl"))?;
         epoll::add(&epoll, listener.as_fd(), epoll::EventData::new_u64(LISTENER), read)

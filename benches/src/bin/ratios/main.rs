@@ -13,6 +13,7 @@
 //! It is a program and not a test: a test that fails because the machine is busy teaches people to ignore it.
 
 mod allocations;
+mod damage;
 mod idle;
 mod in_process;
 mod placement;
@@ -36,11 +37,12 @@ type Report<'a> = &'a mut dyn FnMut(Figure) -> Result<(), Box<dyn Error>>;
 type Measure = fn(Report<'_>) -> Result<(), Box<dyn Error>>;
 
 /// The measurements by their names on the command line; all of them where none is named.
-const PARTS: [(&str, Measure); 4] = [
+const PARTS: [(&str, Measure); 5] = [
     ("in-process", in_process::measure),
     ("socket", socket::measure),
     ("idle", idle::measure),
     ("screendump", screendump::measure),
+    ("damage", damage::measure),
 ];
 
 fn main() -> ExitCode {

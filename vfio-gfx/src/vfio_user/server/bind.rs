@@ -38,9 +38,9 @@ pub enum BindError {
     },
 }
 
-/// A listening socket and its place in the file system.
+/// A listening Unix socket and its place in the file system: mode 0600, complete before it appears, gone when dropped.
 #[derive(Debug)]
-pub(super) struct BoundSocket {
+pub struct BoundSocket {
     listener: UnixListener,
     path: PathBuf,
     /// Device and inode of the socket file, to remove no file but ours.
@@ -50,7 +50,10 @@ pub(super) struct BoundSocket {
 impl BoundSocket {
     /// Makes a socket under a name of its own and moves it to `path` when it listens, so that whoever sees it can
     /// connect, and nobody's file is overwritten. A socket that nobody serves any more is replaced.
-    pub(super) fn new(path: &Path) -> Result<Self, BindError> {
+    ///
+    /// # Errors
+    /// Somebody serves there, something else is there, or the system refuses.
+    pub fn new(path: &Path) -> Result<Self, BindError> {
         let create = |source: io::Error| BindError::Create { path: path.to_owned(), source };
         clear_stale(path)?;
         let mut name = path.file_name().ok_or_else(|| create(io::ErrorKind::InvalidInput.into()))?.to_owned();
@@ -79,7 +82,9 @@ impl BoundSocket {
         }
     }
 
-    pub(super) fn listener(&self) -> &UnixListener {
+    /// The socket, which does not block.
+    #[must_use]
+    pub fn listener(&self) -> &UnixListener {
         &self.listener
     }
 }

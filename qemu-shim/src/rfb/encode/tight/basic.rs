@@ -1,0 +1,108 @@
+//! Tight's own compression: bytes in one of four deflate streams.
+//!
+//! The first block of a stream in an update has the bit set that makes the client start the stream anew: with that, an
+//! update depends on nothing that was sent before.
+
+use flate2::CompressError;
+
+use super::super::deflate::Deflater;
+use super::super::palette::pack;
+use super::super::pixels::Pixels;
+use super::split::Limits;
+use super::{Block, compact_length};
+
+/// Rectangles at most 2048 pixels wide (rfbproto "Tight Encoding"); the area is what viewers are used to.
+pub(super) const LIMITS: Limits = Limits { width: 512, area: 65_536 };
+
+/// Data shorter than this is sent as it is.
+const LEAST_COMPRESSED: usize = 12;
+
+/// Compression-control bit: a filter is named.
+const FILTER: u8 = 0x40;
+
+/// The filter that makes indices of colours.
+const PALETTE_FILTER: u8 = 1;
+
+// Like is compressed with like: each kind of data has its own stream.
+const FULL: u8 = 0;
+const MONO: u8 = 1;
+const INDEXED: u8 = 2;
+
+#[derive(Debug)]
+pub(super) struct Basic {
+    level: u8,
+    /// Made when first needed: each has a quarter of a megabyte.
+    streams: [Option<Deflater>; 3],
+    bytes: Vec<u8>,
+    compressed: Vec<u8>,
+}
+
+impl Basic {
+    pub(super) fn new(level: u8) -> Self {
+        Self { level, streams: [None, None, None], bytes: Vec::new(), compressed: Vec::new() }
+    }
+
+    pub(super) fn restart(&mut self) {
+        self.streams.iter_mut().flatten().for_each(Deflater::restart);
+    }
+
+    /// Appends a block of pixels.
+    pub(super) fn full(
+        &mut self,
+        block: &Block,
+        pixels: &Pixels,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CompressError> {
+        self.bytes.clear();
+        pixels.put(&block.values, &mut self.bytes);
+        out.push(self.control(FULL));
+        self.data(FULL, out)
+    }
+
+    /// Appends a block of indices: a bit each for two colours, else a byte.
+    pub(super) fn palette(
+        &mut self,
+        block: &Block,
+        pixels: &Pixels,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CompressError> {
+        let colours = block.palette.colours();
+        self.bytes.clear();
+        let stream = if colours.len() == 2 {
+            pack(&block.indices, block.width, 1, &mut self.bytes);
+            MONO
+        } else {
+            self.bytes.extend_from_slice(&block.indices);
+            INDEXED
+        };
+        out.extend([FILTER | self.control(stream), PALETTE_FILTER]);
+        out.push(u8::try_from(colours.len().saturating_sub(1)).unwrap_or(u8::MAX));
+        pixels.put(colours, out);
+        self.data(stream, out)
+    }
+
+    /// The control byte of data that is about to go into a stream.
+    fn control(&self, stream: u8) -> u8 {
+        let fresh = match self.streams.get(usize::from(stream)) {
+            Some(Some(deflater)) => deflater.is_fresh(),
+            _ => true,
+        };
+        let reset = if fresh && self.bytes.len() >= LEAST_COMPRESSED { 1 << stream } else { 0 };
+        stream << 4 | reset
+    }
+
+    fn data(&mut self, stream: u8, out: &mut Vec<u8>) -> Result<(), CompressError> {
+        let place = self.streams.get_mut(usize::from(stream));
+        let Some(place) = place.filter(|_| self.bytes.len() >= LEAST_COMPRESSED) else {
+            out.extend_from_slice(&self.bytes);
+            return Ok(());
+        };
+        let deflater = place.get_or_insert_with(|| Deflater::new(self.level, true));
+        self.compressed.clear();
+        deflater.feed(&self.bytes, &mut self.compressed)?;
+        deflater.flush(&mut self.compressed)?;
+        compact_length(self.compressed.len(), out);
+        out.extend_from_slice(&self.compressed);
+        Ok(())
+    }
+}

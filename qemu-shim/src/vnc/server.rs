@@ -1,0 +1,443 @@
+//! The loop: one thread, one poll, every viewer.
+//!
+//! The device is looked at only while somebody waits for pixels, once for everybody, and as often as the console thinks it
+//! worth. A viewer whose socket is full is not waited for.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use thiserror::Error;
+
+use super::pictures::Pictures;
+use super::scroll::Rows;
+use super::viewer::{Goodbye, Room, Viewer, wire_size};
+use crate::console::{Console, ConsoleError, Refresh};
+use crate::input::InputSink;
+use crate::net::{Channel, Listener};
+use crate::resize;
+use crate::rfb::encode::pseudo::Status;
+use crate::rfb::handshake::{Policy, Tls};
+use crate::rfb::throttle::{Peer, Throttle};
+
+/// Most connections at a time.
+pub const MAX_VIEWERS: usize = 64;
+/// Bytes taken from a viewer at a time: the others have their turn in between.
+const PIECE: usize = 2048;
+/// Pieces taken in a row.
+const PIECES: usize = 16;
+/// When no connection can be accepted (too many open files) the next is tried after this.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// Whoever would have to wait longer for an answer because of wrong passwords is not let in at all.
+const LONGEST_QUEUE: Duration = Duration::from_secs(60);
+/// A device that failed is looked at again after this.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// Why a server stops.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// The system refuses to wait.
+    #[error("cannot wait for viewers")]
+    Poll(#[source] io::Error),
+    /// No randomness for challenges.
+    #[error("no random numbers for password challenges")]
+    Random,
+}
+
+/// What a server is made of.
+#[derive(Debug)]
+pub struct Settings {
+    /// The desktop's name.
+    pub name: String,
+    /// Who is let in.
+    pub policy: Policy,
+    /// Certificate and key, where viewers may encrypt.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Whether viewers may ask the guest for another size.
+    pub may_resize: bool,
+}
+
+struct Connection {
+    channel: Channel,
+    viewer: Viewer,
+    name: String,
+    /// The viewer was not greeted.
+    is_new: bool,
+    /// The other side is not there any more.
+    hung_up: bool,
+}
+
+/// A VNC server.
+pub struct Server {
+    console: Console,
+    settings: Settings,
+    doors: Vec<Door>,
+    sink: Option<Box<dyn InputSink>>,
+    connections: Vec<Connection>,
+    throttle: Throttle,
+    pictures: Pictures,
+    rows: Rows,
+    next_look: Instant,
+    accept_after: Option<Instant>,
+}
+
+/// How viewers come in.
+#[derive(Debug)]
+pub enum Door {
+    /// RFB.
+    Plain(Listener),
+    /// HTTP, and RFB on WebSockets.
+    Web(Listener, Arc<crate::net::Site>),
+}
+
+impl Door {
+    fn listener(&self) -> &Listener {
+        match self {
+            Self::Plain(listener) | Self::Web(listener, _) => listener,
+        }
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("viewers", &self.connections.len()).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// A server of what a console shows. Without a sink viewers only look.
+    #[must_use]
+    pub fn new(
+        console: Console,
+        doors: Vec<Door>,
+        sink: Option<Box<dyn InputSink>>,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            console,
+            settings,
+            doors,
+            sink,
+            connections: Vec::new(),
+            throttle: Throttle::new(),
+            pictures: Pictures::default(),
+            rows: Rows::default(),
+            next_look: Instant::now(),
+            accept_after: None,
+        }
+    }
+
+    /// Serves until `stop` is readable.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub fn run(&mut self, stop: BorrowedFd<'_>) -> Result<(), ServerError> {
+        // The first viewer is told the screen's size before it is looked at for its sake.
+        self.look();
+        loop {
+            let ready = self.wait(stop)?;
+            if ready.stop {
+                return Ok(());
+            }
+            if ready.doors {
+                self.accept()?;
+            }
+            self.serve();
+            if ready.device {
+                self.next_look = Instant::now();
+            }
+            if self.is_watched() && Instant::now() >= self.next_look {
+                self.look();
+            }
+            self.send();
+        }
+    }
+
+    fn is_watched(&self) -> bool {
+        self.connections.iter().any(|connection| connection.viewer.is_watching())
+    }
+
+    /// Sleeps until there is something to do.
+    fn wait(&mut self, stop: BorrowedFd<'_>) -> Result<Ready, ServerError> {
+        let now = Instant::now();
+        let is_watched = self.is_watched();
+        let mut fds: Vec<PollFd<'_>> = vec![PollFd::from_borrowed_fd(stop, PollFlags::IN)];
+        let accepts = self.accept_after.is_none_or(|after| after <= now);
+        for door in &self.doors {
+            let interest = if accepts { PollFlags::IN } else { PollFlags::empty() };
+            fds.push(PollFd::from_borrowed_fd(door.listener().as_fd(), interest));
+        }
+        let doors = fds.len();
+        if is_watched {
+            fds.extend(self.console.events().map(|event| PollFd::from_borrowed_fd(event, PollFlags::IN)));
+        }
+        let events = fds.len();
+        fds.extend(self.connections.iter().map(Connection::poll_fd));
+
+        let deadlines = self.connections.iter().filter_map(Connection::deadline);
+        let look = is_watched.then_some(self.next_look);
+        let next = deadlines.chain(look).chain(self.accept_after.filter(|_| !accepts)).min();
+        let is_busy = self.connections.iter().any(Connection::may_have_more);
+        let next = if is_busy { Some(now) } else { next };
+        let timeout = next.map(|next| next.saturating_duration_since(now));
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(ServerError::Poll(errno.into())),
+        }
+        let any = |fds: &[PollFd<'_>]| fds.iter().any(|fd| !fd.revents().is_empty());
+        let ready =
+            Ready { stop: any(&fds[..1]), doors: any(&fds[1..doors]), device: any(&fds[doors..events]) };
+        let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+        let hung_up: Vec<bool> = fds[events..].iter().map(|fd| fd.revents().intersects(gone)).collect();
+        for (connection, hung_up) in self.connections.iter_mut().zip(hung_up) {
+            connection.hung_up = hung_up;
+        }
+        Ok(ready)
+    }
+
+    fn accept(&mut self) -> Result<(), ServerError> {
+        self.accept_after = None;
+        for door in &self.doors {
+            let (stream, peer) = match door.listener().accept() {
+                Ok(Some(accepted)) => accepted,
+                Ok(None) => continue,
+                Err(error) => {
+                    tracing::warn!("cannot accept a viewer: {error}");
+                    self.accept_after = Some(Instant::now() + ACCEPT_PAUSE);
+                    continue;
+                }
+            };
+            let now = Instant::now();
+            let name = peer.to_string();
+            let peer = peer.ip().map_or(Peer::Local, Peer::from);
+            if self.connections.len() >= MAX_VIEWERS || self.throttle.wait(peer, now) > LONGEST_QUEUE {
+                tracing::warn!(viewer = %name, "refused: too many viewers, or too many wrong passwords");
+                continue;
+            }
+            let mut challenge = [0; 16];
+            getrandom::fill(&mut challenge).map_err(|_| ServerError::Random)?;
+            let mut policy = self.settings.policy.clone();
+            let channel = match door {
+                Door::Plain(_) => Channel::plain(stream),
+                Door::Web(_, site) => {
+                    // Encrypted below, or not at all: browsers cannot do it inside.
+                    policy.tls = Tls::Off;
+                    match Channel::web(stream, Arc::clone(site), self.settings.tls.clone(), now) {
+                        Ok(channel) => channel,
+                        Err(error) => {
+                            tracing::warn!(viewer = %name, "refused: {error}");
+                            continue;
+                        }
+                    }
+                }
+            };
+            tracing::info!(viewer = %name, "connected");
+            let viewer = Viewer::new(peer, policy, challenge, now);
+            self.connections.push(Connection { channel, viewer, name, is_new: true, hung_up: false });
+        }
+        Ok(())
+    }
+
+    /// Reads from everybody, and answers.
+    fn serve(&mut self) {
+        let screen = self.console.screen();
+        let mut room = Room {
+            now: Instant::now(),
+            throttle: &mut self.throttle,
+            sink: self.sink.as_deref_mut(),
+            screen: wire_size(screen.width(), screen.height()),
+            name: &self.settings.name,
+            resize: None,
+            is_active: false,
+        };
+        let mut wishes = Vec::new();
+        let mut is_active = false;
+        let tls = self.settings.tls.as_ref();
+        let mut released = false;
+        self.connections.retain_mut(|connection| {
+            let result = connection.serve(&mut room, tls);
+            is_active |= std::mem::take(&mut room.is_active);
+            if let Some(size) = room.resize.take() {
+                wishes.push((connection.name.clone(), size));
+            }
+            if let Err(reason) = result {
+                tracing::info!(viewer = %connection.name, "gone: {reason}");
+                released = true;
+                return false;
+            }
+            true
+        });
+        if released && let Some(sink) = &mut self.sink {
+            // What a viewer held when it went would be held for ever.
+            if let Err(error) = sink.release_all() {
+                tracing::warn!("{error}");
+            }
+        }
+        if is_active {
+            self.console.wake();
+            self.next_look = self.next_look.min(Instant::now() + self.console.pause());
+        }
+        for (name, (width, height)) in wishes {
+            let status = self.resize(&name, width, height);
+            if let Some(connection) = self.connections.iter_mut().find(|connection| connection.name == name) {
+                connection.viewer.answer_resize(status);
+            }
+        }
+    }
+
+    fn resize(&mut self, viewer: &str, width: u16, height: u16) -> Status {
+        if !self.settings.may_resize {
+            return Status::Prohibited;
+        }
+        match resize::request(self.console.display(), width.into(), height.into()) {
+            Ok(()) => Status::Forwarded,
+            Err(error) => {
+                tracing::info!(viewer, width, height, "no other size: {error}");
+                Status::InvalidLayout
+            }
+        }
+    }
+
+    /// Looks at the device, and remembers for everybody what changed.
+    fn look(&mut self) {
+        let result = self.console.refresh();
+        let now = Instant::now();
+        self.next_look = now + self.console.pause();
+        match result {
+            Ok(Refresh::Torn) => return,
+            Ok(_) => {}
+            Err(error) => {
+                self.console.complain(&error);
+                if matches!(error, ConsoleError::Display(_)) {
+                    self.next_look = now + AFTER_FAILURE;
+                }
+            }
+        }
+        self.pictures.next();
+        let whole = self.console.update(false);
+        let copies = self.connections.iter().any(|connection| connection.viewer.takes_copies());
+        let moved = if copies && whole.live {
+            self.rows.update(whole.frame, whole.damage, whole.resized)
+        } else {
+            self.rows.forget();
+            None
+        };
+        for connection in &mut self.connections {
+            let draws_cursor = connection.viewer.draws_cursor();
+            let moved = moved.filter(|_| !draws_cursor);
+            connection.viewer.damage(&self.console.update(draws_cursor), moved);
+        }
+    }
+
+    /// Sends everybody who waits what he does not have yet.
+    fn send(&mut self) {
+        for connection in &mut self.connections {
+            let update = self.console.update(connection.viewer.draws_cursor());
+            connection.viewer.picture(&update, &mut self.pictures);
+            // What fails is found when it is read.
+            let _ = connection.write();
+        }
+    }
+}
+
+struct Ready {
+    stop: bool,
+    doors: bool,
+    device: bool,
+}
+
+/// Why a connection is over.
+#[derive(Debug, Error)]
+enum Gone {
+    #[error("closed by the viewer")]
+    Closed,
+    #[error(transparent)]
+    Goodbye(#[from] Goodbye),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("refused")]
+    Refused,
+}
+
+impl Connection {
+    fn poll_fd(&self) -> PollFd<'_> {
+        let mut interest = self.channel.interest(!self.viewer.output.is_empty());
+        if !self.viewer.wants_input() {
+            interest.remove(PollFlags::IN);
+        }
+        PollFd::from_borrowed_fd(self.fd(), interest)
+    }
+
+    /// Whether bytes that were received wait above the socket, where no poll sees them.
+    fn may_have_more(&self) -> bool {
+        self.viewer.wants_input() && self.channel.may_have_more()
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.channel.deadline().into_iter().chain(self.viewer.deadline()).min()
+    }
+
+    /// Takes what arrived, answers, and sends what can be sent.
+    fn serve(&mut self, room: &mut Room<'_>, tls: Option<&Arc<rustls::ServerConfig>>) -> Result<(), Gone> {
+        if self.channel.deadline().is_some_and(|deadline| deadline <= room.now) {
+            return Err(Gone::Refused);
+        }
+        if self.hung_up && !self.viewer.wants_input() {
+            // Nothing is read that could say so.
+            return Err(Gone::Closed);
+        }
+        let mut goodbye = None;
+        if std::mem::take(&mut self.is_new)
+            || self.viewer.deadline().is_some_and(|deadline| deadline <= room.now)
+        {
+            goodbye = self.viewer.receive(&[], room).err();
+        }
+        let mut piece = [0; PIECE];
+        for _ in 0..PIECES {
+            if goodbye.is_some() || !self.viewer.wants_input() {
+                break;
+            }
+            match self.channel.read(&mut piece) {
+                Ok(0) => return Err(Gone::Closed),
+                Ok(count) => goodbye = self.viewer.receive(&piece[..count], room).err(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.write()?;
+        if self.viewer.starts_tls() {
+            match tls {
+                Some(config) => self.channel.start_tls(Arc::clone(config), &[], room.now)?,
+                None => return Err(Gone::Refused),
+            }
+        }
+        match goodbye {
+            Some(goodbye) => Err(goodbye.into()),
+            None if self.viewer.is_leaving() && self.viewer.output.is_empty() => Err(Gone::Refused),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        while !self.viewer.output.is_empty() {
+            match self.channel.write(self.viewer.output.front()) {
+                Ok(0) => break,
+                Ok(count) => self.viewer.output.consume(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        match self.channel.flush() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            result => result,
+        }
+    }
+}
