@@ -1,0 +1,6 @@
+//! The VNC server, with viewers that behave and viewers that do not.
+
+mod hostile;
+mod pictures;
+mod stage;
+mod viewer;
