@@ -17,20 +17,24 @@ mod messages;
 mod peer;
 mod pipe;
 mod plane_info;
+mod refresh;
 mod registers;
 pub mod seeds;
 mod session;
 mod subject;
 mod version;
+mod viewers;
 
 pub use caps::caps;
 pub use edid::{edid_generate, edid_parse};
 pub use ioctl::ioctl;
 pub use messages::messages;
 pub use plane_info::plane_info;
+pub use refresh::refresh;
 pub use registers::registers;
 pub use session::session;
 pub use version::version;
+pub use viewers::viewers;
 
 /// A fuzz target.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +49,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "ioctl", run: ioctl, seeds: seeds::ioctl },
     Target { name: "registers", run: registers, seeds: seeds::registers },
     Target { name: "session", run: session, seeds: seeds::session },
@@ -55,4 +59,6 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "edid_generate", run: edid_generate, seeds: seeds::edid_generate },
     Target { name: "caps", run: caps, seeds: seeds::caps },
     Target { name: "plane_info", run: plane_info, seeds: seeds::plane_info },
+    Target { name: "refresh", run: refresh, seeds: seeds::refresh },
+    Target { name: "viewers", run: viewers, seeds: seeds::viewers },
 ];

@@ -189,6 +189,17 @@ impl Viewer {
         matches!(self.state, State::Leaving)
     }
 
+    /// What is on its way to the viewer.
+    #[must_use]
+    pub fn output(&self) -> &Output {
+        &self.output
+    }
+
+    /// The same, for whoever sends it.
+    pub fn output_mut(&mut self) -> &mut Output {
+        &mut self.output
+    }
+
     /// Whether TLS is to be started now that the output is sent. Asked once.
     pub fn starts_tls(&mut self) -> bool {
         self.output.is_empty() && std::mem::take(&mut self.starts_tls)
