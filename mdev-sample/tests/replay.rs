@@ -33,7 +33,7 @@ fn every_recording_agrees_and_every_deviation_is_met() {
         assert_eq!(mismatches, [0; 0], "{}", path.display());
         total.add(&tally);
     }
-    assert_eq!((total.records, total.mismatching), (11_474, 0));
+    assert_eq!((total.records, total.mismatching), (13_074, 0));
     for deviation in DEVIATIONS {
         assert!(
             total.deviations.contains_key(deviation.id),
@@ -59,7 +59,12 @@ impl Stack {
             if (offset..end).contains(&bar) {
                 let width = [4, 2, 1].into_iter().find(|width| bar + width <= end).unwrap();
                 self.0.retain(|at| !(bar..bar + 4).contains(at));
-                self.0.extend(bar + width..bar + 4);
+                // Of all ones the bits below the size go, if the stack has ones too.
+                let start = 2 * usize::try_from(bar - offset).unwrap();
+                let digits = 2 * usize::try_from(width).unwrap();
+                let data = record["data"].as_str().unwrap();
+                let is_ones = width < 4 && data[start..].bytes().take(digits).all(|digit| digit == b'f');
+                self.0.extend(bar + if is_ones { 0 } else { width }..bar + 4);
             }
         }
     }
@@ -119,7 +124,7 @@ fn falsify(record: &mut Value, field: &str, digit: usize) {
 /// from recorded answers, so that falsified ones cannot excuse each other.
 #[test]
 fn one_falsified_digit_is_reported_in_every_record() {
-    const ROUNDS: usize = 10;
+    const ROUNDS: usize = 6;
     let (mut tried, mut missed) = (0, Vec::new());
     for path in recordings() {
         let text = fs::read_to_string(&path).unwrap();
@@ -148,7 +153,7 @@ fn one_falsified_digit_is_reported_in_every_record() {
         }
     }
     assert!(missed.is_empty(), "{} are not noticed: {missed:#?}", missed.len());
-    assert!(tried > ROUNDS * 11_000, "{tried}");
+    assert!(tried > ROUNDS * 12_000, "{tried}");
 }
 
 /// A digit that is changed in one record is reported there, and the rest is as good as before.
@@ -164,7 +169,7 @@ fn one_falsified_record_is_the_only_one_reported() {
             let original: Value = serde_json::from_str(lines[at]).unwrap();
             let places = falsifiable(&original, &stack);
             stack.observe(&original);
-            if at % 31 != 0 {
+            if at % 61 != 0 {
                 continue;
             }
             let Some((field, digit)) = places.get((at * 31) % places.len().max(1)) else {
@@ -181,7 +186,7 @@ fn one_falsified_record_is_the_only_one_reported() {
             tried += 1;
         }
     }
-    assert!(tried > 60, "{tried}");
+    assert!(tried > 30, "{tried}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use vfio_gfx::abi::{Errno, pci_region};
 
-use super::remote::Wire;
+use super::wire::Wire;
 
 /// The header's registers that take writes: COMMAND to the interrupt line (`linux/pci_regs.h`).
 const CONFIG: std::ops::Range<u16> = 0x04..0x40;

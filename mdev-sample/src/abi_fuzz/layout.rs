@@ -16,11 +16,12 @@ pub(super) struct Region {
 }
 
 /// Where a descriptor would have regions of these sizes (index and bytes): configuration space at 0, then the others by
-/// index, and BAR0 behind them. That is where mdpy, mbochs and our own types have them, so a walk means the same.
+/// index, BAR0 behind them, and a ROM last. That is where mdpy, mbochs and our own types have them, so a walk means the same.
 pub(super) fn lay_out(sizes: &[(u32, u64)]) -> Vec<Region> {
     let order = |index: u32| match index {
         pci_region::CONFIG => (0, 0),
         pci_region::BAR0 => (2, 0),
+        pci_region::ROM => (3, 0),
         other => (1, other),
     };
     let mut sizes: Vec<_> = sizes.iter().copied().filter(|(_, size)| *size != 0).collect();

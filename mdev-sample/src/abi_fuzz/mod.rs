@@ -21,6 +21,7 @@ mod sample;
 mod scenes;
 mod steps;
 mod target;
+mod wire;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -6,24 +6,25 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{SeekFrom, seek};
 use thiserror::Error;
 use vfio_gfx::abi::{
-    DEVICE_INFO_MIN, DeviceIoctl, Errno, GfxFlags, IRQ_INFO_MIN, IRQ_SET_HEADER, Interface, PLANE_INFO_MIN,
-    PlaneInfo, PlaneKind, PlaneRequest, REGION_INFO_MIN, RegionFlags, RegionInfo, caps,
+    DEVICE_INFO_MIN, DeviceIoctl, Errno, FEATURE_HEADER, GfxFlags, IRQ_INFO_MIN, IRQ_SET_HEADER, Interface,
+    PLANE_INFO_MIN, PlaneInfo, PlaneKind, PlaneRequest, REGION_INFO_MIN, RegionFlags, RegionInfo, caps,
+    feature_number,
 };
 use vfio_gfx::memory::{BufferKind, Mapping};
 use vfio_gfx::vfio_user::extension::{BufferReply, BufferRequest, PlaneReply, kind_from_raw};
-use vfio_gfx::vfio_user::{Client, ClientError, Command, RegionAccess, Role};
+use vfio_gfx::vfio_user::{ClientError, Command};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::kept::Kept;
 use super::layout::{Region, lay_out};
 use super::target::{Dmabuf, MapRequest, Target};
+use super::wire::Wire;
 
 /// Most regions that are looked for: beyond that a device is not believed.
 const MAX_REGIONS: u32 = 64;
@@ -58,72 +59,6 @@ pub struct RemoteTarget {
     kept: Option<Kept>,
 }
 
-/// The connection, and how it ended.
-#[derive(Debug)]
-pub(super) struct Wire {
-    client: Client,
-    lost: Option<ClientError>,
-}
-
-impl Wire {
-    fn call<T>(
-        &mut self,
-        command: Command,
-        payload: &[&[u8]],
-        read: impl FnOnce(&[u8], Vec<OwnedFd>) -> Result<T, ClientError>,
-    ) -> Result<T, Errno> {
-        if self.lost.is_some() {
-            return Err(Errno::ENODEV);
-        }
-        self.client.call(command, payload, read).map_err(|error| match error {
-            ClientError::Refused { errno, .. } => errno,
-            error => {
-                self.lost = Some(error);
-                Errno::ENODEV
-            }
-        })
-    }
-
-    fn bytes(&mut self, command: Command, payload: &[u8]) -> Result<(Vec<u8>, Vec<OwnedFd>), Errno> {
-        self.call(command, &[payload], |payload, fds| Ok((payload.to_vec(), fds)))
-    }
-
-    pub(super) fn read(&mut self, region: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
-        let count = u32::try_from(data.len()).map_err(|_| Errno::EINVAL)?;
-        let access = RegionAccess { offset, region, count };
-        self.call(Command::RegionRead, &[access.as_bytes()], |payload, _| {
-            let read = payload.get(size_of::<RegionAccess>()..).filter(|read| read.len() == data.len());
-            data.copy_from_slice(read.ok_or(ClientError::Malformed(Command::RegionRead, "wrong length"))?);
-            Ok(())
-        })
-    }
-
-    pub(super) fn write(&mut self, region: u32, offset: u64, data: &[u8]) -> Result<(), Errno> {
-        let count = u32::try_from(data.len()).map_err(|_| Errno::EINVAL)?;
-        let access = RegionAccess { offset, region, count };
-        self.call(Command::RegionWrite, &[access.as_bytes(), data], |_, _| Ok(()))
-    }
-
-    pub(super) fn reset(&mut self) -> Result<(), Errno> {
-        self.call(Command::Reset, &[], |_, _| Ok(()))
-    }
-
-    fn region_info(&mut self, index: u32) -> Result<(RegionInfo, Vec<u8>, Option<OwnedFd>), Errno> {
-        // Room for a capability or two, which is what any region of a display has.
-        let mut request = [0; 256];
-        request[0..4].copy_from_slice(&256u32.to_ne_bytes());
-        request[8..12].copy_from_slice(&index.to_ne_bytes());
-        let (reply, mut fds) = self.bytes(Command::GetRegionInfo, &request)?;
-        let (info, _) = RegionInfo::read_from_prefix(&reply).map_err(|_| Errno::EIO)?;
-        Ok((info, reply, fds.pop()))
-    }
-
-    /// Whether the connection is still there.
-    fn check(&mut self) -> io::Result<()> {
-        self.lost.take().map_or(Ok(()), |lost| Err(io::Error::other(lost)))
-    }
-}
-
 /// The first bytes of the caller's memory; `EFAULT` where it ends before.
 fn copy_in(arg: &[u8], len: u32) -> Result<&[u8], Errno> {
     usize::try_from(len).ok().and_then(|len| arg.get(..len)).ok_or(Errno::EFAULT)
@@ -148,7 +83,7 @@ impl RemoteTarget {
             }
             source => RemoteError::Client { path: path.to_owned(), source },
         };
-        let mut wire = Wire { client: Client::connect(path, Role::Vmm).map_err(named)?, lost: None };
+        let mut wire = Wire::connect(path).map_err(named)?;
         let name = path.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let (mut sizes, mut vram, mut edid) = (Vec::new(), None, None);
         for index in 0..MAX_REGIONS {
@@ -168,9 +103,7 @@ impl RemoteTarget {
         let probe = PlaneRequest::Probe(Interface::Dmabuf).to_raw();
         let has_buffers = wire.bytes(Command::QueryGfxPlane, probe.as_bytes()).is_ok();
         let kept = Kept::of(&mut wire, edid).ok();
-        if let Some(source) = wire.lost.take() {
-            return Err(named(source));
-        }
+        wire.check().map_err(named)?;
         Ok(Self { name, wire, regions: lay_out(&sizes), vram, has_buffers, kept })
     }
 
@@ -207,6 +140,17 @@ impl RemoteTarget {
         let fixed = copy_in(&reply, IRQ_INFO_MIN).map_err(|_| Errno::EIO)?.len();
         let caps = if caps::is_display_irq(&reply) { caps::display_irq().len() } else { 0 };
         copy_out(&reply, fixed + caps, arg)
+    }
+
+    /// Judged as the kernel does for every device, and then sent: a server has the command, or not.
+    fn feature(&mut self, arg: &[u8]) -> Result<(), Errno> {
+        let head = copy_in(arg, FEATURE_HEADER)?;
+        let ([argsz, flags], _) = <[u32; 2]>::read_from_prefix(head).map_err(|_| Errno::EFAULT)?;
+        feature_number(argsz, flags)?;
+        match self.wire.bytes(Command::DeviceFeature, arg) {
+            Err(Errno::EOPNOTSUPP) => Err(Errno::ENOTTY),
+            other => other.map(|_| ()),
+        }
     }
 
     /// A descriptor's query has no place for an offset, and finds the primary plane under type 0 too, as QEMU asks for it.
@@ -269,6 +213,7 @@ impl Target for RemoteTarget {
                     id => self.dmabuf(id.unwrap_or(0)).map(|_| ()),
                 }
             }
+            Some(DeviceIoctl::Feature) => self.feature(arg),
             // No message has it. (A command that the server does not know is EOPNOTSUPP, an ioctl ENOTTY.)
             _ => Err(Errno::ENOTTY),
         }
@@ -335,7 +280,7 @@ impl Target for RemoteTarget {
     }
 
     fn check(&mut self) -> io::Result<()> {
-        self.wire.check()
+        self.wire.check().map_err(io::Error::other)
     }
 
     fn finish(&mut self) -> io::Result<()> {
@@ -343,7 +288,7 @@ impl Target for RemoteTarget {
             // What it refuses to take back is its own affair; that it is gone is not.
             let _ = kept.restore(&mut self.wire);
         }
-        self.wire.check()
+        self.wire.check().map_err(io::Error::other)
     }
 }
 

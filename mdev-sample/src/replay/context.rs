@@ -46,15 +46,17 @@ impl<'a> Call<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Config,
-    /// BAR2 of mbochs: the EDID window, the DISPI registers, and what is left.
+    /// BAR2 of mbochs: the EDID window, the DISPI and qext registers, and what is left.
     Window,
     Dispi,
+    Qext,
     Registers,
     Edid,
     Vram,
 }
 
 /// One field of one record that differs.
+#[derive(Clone, Copy)]
 pub(super) struct Context<'a> {
     call: &'a Call<'a>,
     pub(super) field: &'static str,
@@ -62,11 +64,23 @@ pub(super) struct Context<'a> {
     pub(super) kernel: &'a str,
     /// What we say.
     pub(super) ours: &'a str,
+    /// Of what was read, only the bytes in this part are looked at.
+    only: Option<Part>,
 }
 
 impl<'a> Context<'a> {
     pub(super) fn new(call: &'a Call<'a>, field: &'static str) -> Self {
-        Self { call, field, kernel: value(call.kernel, field), ours: value(call.ours, field) }
+        Self { call, field, kernel: value(call.kernel, field), ours: value(call.ours, field), only: None }
+    }
+
+    /// The same, once for each part of the device that was read and differs: a long read may do so for several reasons.
+    pub(super) fn split(self) -> Vec<Self> {
+        if !self.is("pread", "data") || self.kernel.len() != self.ours.len() {
+            return vec![self];
+        }
+        let mut parts: Vec<_> = self.differing().map(|(at, _)| self.part(at)).collect();
+        parts.dedup();
+        parts.into_iter().map(|only| Self { only, ..self }).collect()
     }
 
     pub(super) fn op(&self) -> &str {
@@ -131,6 +145,7 @@ impl<'a> Context<'a> {
             ..0x100 => Some(Part::Config),
             0x1000..0x1400 if mbochs => Some(Part::Window),
             0x1500..0x1516 if mbochs => Some(Part::Dispi),
+            0x1600..0x1608 if mbochs => Some(Part::Qext),
             0x1000..0x2000 if mbochs => Some(Part::Registers),
             0x2000..0x3000 if mbochs => Some(Part::Edid),
             _ => (vram..vram + self.call.vram_size).contains(&at).then_some(Part::Vram),
@@ -141,7 +156,7 @@ impl<'a> Context<'a> {
     pub(super) fn leaves_its_region(&self) -> bool {
         let region = |at| {
             self.part(at).map(|part| match part {
-                Part::Window | Part::Dispi => Part::Registers,
+                Part::Window | Part::Dispi | Part::Qext => Part::Registers,
                 part => part,
             })
         };
@@ -158,7 +173,8 @@ impl<'a> Context<'a> {
         let bytes = (self.offset()..).zip(0..self.ours.len() / 2);
         bytes.filter_map(|(at, n)| {
             let ours = Self::pair(self.ours, n);
-            (ours != Self::pair(self.kernel, n)).then_some((at, ours))
+            let is_here = self.only.is_none() || self.part(at) == self.only;
+            (is_here && ours != Self::pair(self.kernel, n)).then_some((at, ours))
         })
     }
 
@@ -187,6 +203,24 @@ impl<'a> Context<'a> {
             (limit || read == Some(format!("{byte:02x}").as_str()))
                 && special == (limit || matches!(index, 0 | 10))
         })
+    }
+
+    /// Whether our qext registers read as they should: the size, and the byte order that is little-endian throughout.
+    pub(super) fn qext_reads_as_expected(&self) -> bool {
+        self.differing().all(|(at, ours)| {
+            let expected = match at {
+                0x1600 => "08",
+                0x1604..0x1608 => "1e",
+                _ => "00",
+            };
+            ours == Some(expected)
+        })
+    }
+
+    /// Whether the argument's memory ends before its argsz says.
+    pub(super) fn memory_is_short(&self) -> bool {
+        let memory = self.call.record.arg.as_ref().map_or(0, |arg| arg.0.len() as u64);
+        memory < self.argsz()
     }
 
     fn input(&self) -> &str {

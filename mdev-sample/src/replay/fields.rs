@@ -68,17 +68,22 @@ fn layout(op: &str) -> &'static [(&'static str, usize)] {
 
 /// Splits an ioctl's memory into its fields.
 pub(super) fn split(op: &str, bytes: &[u8]) -> Fields {
-    let mut rest = bytes;
+    split_digits(op, &encode(bytes))
+}
+
+/// The same from its digits, two for each byte.
+pub(super) fn split_digits(op: &str, digits: &str) -> Fields {
+    let mut rest = digits;
     let mut fields = Fields::new();
     for (name, len) in layout(op) {
-        let (field, behind) = rest.split_at_checked(*len).unwrap_or((rest, &[]));
+        let (field, behind) = rest.split_at_checked(2 * len).unwrap_or((rest, ""));
         if !field.is_empty() {
-            fields.push((name, encode(field)));
+            fields.push((name, field.to_owned()));
         }
         rest = behind;
     }
     if !rest.is_empty() {
-        fields.push(("guard", encode(rest)));
+        fields.push(("guard", rest.to_owned()));
     }
     fields
 }

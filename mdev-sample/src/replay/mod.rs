@@ -197,8 +197,11 @@ fn judge(
         let call = Call::new(record, (&kernel, ours), &primary, buffer, vram_size, history);
         for field in &names {
             let context = Context::new(&call, field);
-            match deviations::find(&context) {
-                Some(deviation) => *tally.deviations.entry(deviation.id).or_default() += 1,
+            let found: Option<Vec<_>> = context.split().iter().map(deviations::find).collect();
+            match found {
+                Some(found) => {
+                    found.iter().for_each(|found| *tally.deviations.entry(found.id).or_default() += 1);
+                }
                 None => mismatches.push((*field, context.kernel.to_owned(), context.ours.to_owned())),
             }
         }

@@ -21,6 +21,7 @@
 
 pub mod caps;
 mod errno;
+mod feature;
 mod gfx;
 mod info;
 mod ioctl;
@@ -28,6 +29,7 @@ mod irq;
 mod layout;
 
 pub use errno::Errno;
+pub use feature::{FEATURE_HEADER, FeatureError, feature_number};
 pub use gfx::{
     EdidRegisters, GfxFlags, HOTSPOT_NONE, Interface, LinkState, PLANE_INFO_MIN, PlaneInfo, PlaneKind,
     PlaneRequest, RequestError,

@@ -11,6 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::abi::{
     DEVICE_INFO_MIN, DeviceIoctl, Errno, IRQ_INFO_MIN, Interface, IrqData, IrqFlags, IrqInfo, IrqSet,
     PLANE_INFO_MIN, PlaneInfo, PlaneKind, PlaneRequest, REGION_INFO_MIN, RegionFlags, RegionInfo, caps,
+    feature_number,
 };
 use crate::plane::{Plane, Source};
 
@@ -56,6 +57,7 @@ impl Device {
             }
             DeviceIoctl::QueryGfxPlane => self.query_gfx_plane(arg),
             DeviceIoctl::GetGfxDmabuf => self.get_gfx_dmabuf(arg),
+            DeviceIoctl::Feature => feature(arg),
             _ => Err(Errno::ENOTTY),
         }
     }
@@ -217,6 +219,13 @@ impl Device {
         }
         Ok((self.vram.as_ref().as_fd(), 0))
     }
+}
+
+/// No feature is offered. A malformed request is one all the same.
+fn feature(arg: &[u8]) -> Result<IoctlReply, Errno> {
+    let [argsz, flags]: [u32; 2] = copy_in(arg)?;
+    feature_number(argsz, flags)?;
+    Err(Errno::ENOTTY)
 }
 
 fn fd_errno(error: DeviceError) -> Errno {

@@ -15,6 +15,8 @@ pub(super) struct Config {
     bytes: [Byte; 256],
     /// Register and size of each BAR.
     bars: &'static [(u64, u64)],
+    /// As at power-on: what a BAR is never changes.
+    at_first: [Byte; 256],
     vram_size: u64,
 }
 
@@ -26,7 +28,7 @@ impl Config {
             *byte = Some(*ours);
         }
         bytes[REVISION] = Some(1);
-        Self { bytes, bars, vram_size }
+        Self { bytes, bars, at_first: bytes, vram_size }
     }
 
     pub(super) fn read(&self, at: u64, len: usize) -> Vec<Byte> {
@@ -41,16 +43,18 @@ impl Config {
         };
         let size = if *size == 0 { self.vram_size } else { *size };
         let mut value: [Byte; 4] = [0, 1, 2, 3].map(|n| piece.get(n).copied());
-        if value == [Some(0xff); 4] {
-            // Of all ones only what lies above the size stays.
+        // Of all ones only what lies above the size stays. With stack behind them nobody knows whether it is all ones.
+        if piece.iter().all(|byte| *byte == 0xff) {
             let mask = (!size).wrapping_add(1).to_le_bytes();
-            value = [0, 1, 2, 3].map(|n| mask.get(n).copied());
+            for ((byte, mask), n) in value.iter_mut().zip(mask).zip(0..) {
+                *byte = (piece.len() == 4 || *byte == Some(mask) && n < piece.len()).then_some(mask);
+            }
         }
         let start = usize::try_from(at).unwrap_or(usize::MAX);
         let Some([low, rest @ ..]) = self.bytes.get_mut(start..start.saturating_add(4)) else {
             return;
         };
-        let kind = low.unwrap_or(0) & BAR_KIND;
+        let kind = self.at_first.get(start).copied().flatten().unwrap_or(0) & BAR_KIND;
         *low = value[0].map(|byte| byte & !BAR_KIND | kind);
         rest.copy_from_slice(&value[1..]);
     }

@@ -8,7 +8,7 @@ use vfio_gfx::format::Fourcc;
 use super::config::{self, Config};
 use super::edid::Edid;
 use super::mode::{Buffers, Mode, REGISTERS};
-use super::{Byte, PowerOn};
+use super::{Byte, PowerOn, region_info};
 use crate::replay::fields::{Fields, outcome, split};
 
 const MMIO: u64 = 0x1000;
@@ -122,6 +122,11 @@ impl Mbochs {
 
     pub(super) fn mapped(&self, at: u64) -> u8 {
         self.vram.get(&at).copied().unwrap_or(0)
+    }
+
+    /// `VFIO_DEVICE_GET_REGION_INFO`.
+    pub(super) fn predict_region_info(&self, arg: &[u8]) -> Fields {
+        region_info::predict(arg, self.vram_size)
     }
 
     /// The mode that a query asks about, if it is well-formed and asks for a plane that is on.

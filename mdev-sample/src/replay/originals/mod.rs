@@ -9,6 +9,7 @@ mod edid;
 mod mbochs;
 mod mdpy;
 mod mode;
+mod region_info;
 
 use super::fields::{Fields, outcome};
 use super::record::Record;
@@ -113,6 +114,9 @@ impl Original {
             ("mapped_after_pwrite_0x3000", _) => {
                 let at = |place| digits(&self.mapped(place, 4));
                 Some(vec![("at_0x3000", at(0x3000)), ("at_0", at(0)), ("at_0x5000", at(0x5000))])
+            }
+            ("get_region_info", Self::Mbochs(mbochs)) => {
+                Some(mbochs.predict_region_info(&record.arg.as_ref()?.0))
             }
             ("query_gfx_plane", Self::Mbochs(mbochs)) => Some(mbochs.predict_query(&record.arg.as_ref()?.0)),
             ("get_gfx_dmabuf", Self::Mbochs(mbochs)) => Some(mbochs.predict_buffer(record.id?)),
@@ -220,7 +224,10 @@ mod tests {
         assert_eq!(digits(&mbochs.mapped(0x2000, 4)), "01020304");
         reads(&mbochs, 0x3000 + (1 << 20) - 0x2002, 4, "0000????");
         mbochs.observe(&call("pwrite", 0x10, &[0xff, 0xff]));
-        reads(&mbochs, 0x10, 4, "f8ff????");
+        reads(&mbochs, 0x10, 4, "????????");
+        mbochs.observe(&call("pwrite", 0x12, &[1, 2]));
+        mbochs.observe(&call("pwrite", 0x10, &[0x35, 0xff]));
+        reads(&mbochs, 0x10, 4, "38ff????");
         mbochs.observe(&call("pwrite", 0x10, &[0xff; 4]));
         reads(&mbochs, 0x10, 4, "0800f0ff");
         reads(&mbochs, 0x2004, 4, "07070707");
