@@ -1,8 +1,8 @@
 //! Planes on top of each other, fast: for frames that people look at.
 //!
 //! [`Canvas`](super::Canvas) is right to the last of 16 bits and takes its time. Here all layers of a pixel are blended with
-//! 16 bits per channel too and rounded once, at the end, so that no stack of layers, however high, is off by more than one of
-//! 255 steps per channel; but only where something is to be done: in the given rectangles, where a layer is, and where it is
+//! 16 bits per channel too and rounded once, at the end, so that no stack of the 32 planes that DRM has at most is off by more
+//! than one of 255 steps per channel; but only where something is to be done: in the given rectangles, where a layer is, and where it is
 //! neither transparent nor opaque.
 //!
 //! Pixels are worked on in pieces that stay in the first-level cache, in loops without branches that become vector
@@ -85,6 +85,7 @@ pub fn blend(frame: &mut Frame, layers: &[Layer<'_>], within: &[Rect]) {
 fn blend_row(row: &mut [u32], (left, y): (u32, u32), layers: &[Layer<'_>]) {
     let mut rest = row;
     let mut x = i64::from(left);
+    let mut under = Under::default();
     while !rest.is_empty() {
         // As far as the same layers cover the pixels. Where none does, in one go.
         let mut end = x + i64::try_from(rest.len()).unwrap_or(i64::MAX);
@@ -102,7 +103,7 @@ fn blend_row(row: &mut [u32], (left, y): (u32, u32), layers: &[Layer<'_>]) {
         let length = if is_covered { length.min(PIECE) } else { length };
         let Some((piece, after)) = rest.split_at_mut_checked(length) else { return };
         if is_covered {
-            blend_piece(piece, (x, y), layers);
+            blend_piece(piece, (x, y), layers, &mut under);
         }
         x += i64::try_from(length).unwrap_or(i64::MAX);
         rest = after;
@@ -110,32 +111,25 @@ fn blend_row(row: &mut [u32], (left, y): (u32, u32), layers: &[Layer<'_>]) {
 }
 
 /// Blends layers, of which each covers all of a piece or nothing of it.
-fn blend_piece(piece: &mut [u32], (x, y): (i64, u32), layers: &[Layer<'_>]) {
-    // What is there, as soon as something that is not opaque comes over it.
-    let mut under: Option<Under> = None;
+fn blend_piece(piece: &mut [u32], (x, y): (i64, u32), layers: &[Layer<'_>], under: &mut Under) {
+    under.forget();
     for layer in layers {
         let Some(over) = layer.piece(x, y, piece.len()) else { continue };
         match over {
             Pixels::Premultiplied(over) | Pixels::Straight(over) if is_transparent(over) => {}
-            Pixels::Premultiplied(over) if !is_opaque(over) => {
-                under.get_or_insert_with(|| Under::new(piece)).cover(over);
-            }
-            Pixels::Straight(over) if !is_opaque(over) => {
-                under.get_or_insert_with(|| Under::new(piece)).cover_straight(over);
-            }
-            Pixels::Deep(over) => under.get_or_insert_with(|| Under::new(piece)).cover_deep(over),
+            Pixels::Premultiplied(over) if !is_opaque(over) => under.of(piece).cover(over),
+            Pixels::Straight(over) if !is_opaque(over) => under.of(piece).cover_straight(over),
+            Pixels::Deep(over) => under.of(piece).cover_deep(over),
             Pixels::Opaque(over) | Pixels::Premultiplied(over) | Pixels::Straight(over) => {
                 // Nobody will see what was there.
-                under = None;
+                under.forget();
                 for (pixel, over) in piece.iter_mut().zip(over) {
                     *pixel = over & COLOURS;
                 }
             }
         }
     }
-    if let Some(blended) = under {
-        blended.round(piece);
-    }
+    under.round(piece);
 }
 
 fn is_transparent(pixels: &[u32]) -> bool {

@@ -8,7 +8,6 @@
 pub mod fast;
 mod pixel;
 pub mod recording;
-pub mod sprite;
 
 use crc32fast::Hasher;
 use vfio_gfx::format::Fourcc;

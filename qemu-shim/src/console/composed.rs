@@ -1,12 +1,10 @@
-//! A picture with one more plane on it.
+//! A picture with more planes on it.
 
-use crate::compose::sprite;
-use crate::damage::Damage;
+use crate::compose::fast::{Layer, compose};
+use crate::damage::{Damage, Rect};
 use crate::frame::{Frame, FrameError};
 
-use super::sprite::Sprite;
-
-/// What is below, with a sprite on it. Keeps no picture while there is no sprite.
+/// What is below, with layers on it. Keeps no picture while there are none.
 #[derive(Debug, Default)]
 pub(super) struct Composed {
     frame: Frame,
@@ -23,30 +21,21 @@ impl Composed {
     pub(super) fn compose(
         &mut self,
         below: &Frame,
-        sprite: &Sprite,
+        layers: &[Layer<'_>],
         damage: &Damage,
     ) -> Result<(), FrameError> {
-        let Some(layer) = sprite.layer() else {
+        if layers.is_empty() {
             self.clear();
             return Ok(());
-        };
-        let is_new =
-            !self.is_used || (self.frame.width(), self.frame.height()) != (below.width(), below.height());
+        }
+        let size = (below.width(), below.height());
+        let is_new = !self.is_used || (self.frame.width(), self.frame.height()) != size;
         self.frame.resize(below.width(), below.height())?;
         self.is_used = true;
         if is_new {
-            self.frame.pixels_mut().copy_from_slice(below.pixels());
-            let all = crate::Rect::new(0, 0, below.width(), below.height());
-            sprite::blend(&mut self.frame, &layer, all);
-            return Ok(());
-        }
-        for rect in damage.rects() {
-            let columns = rect.x as usize..(rect.x + rect.width) as usize;
-            let rows = self.frame.rows_mut().zip(below.rows());
-            for (row, below) in rows.skip(rect.y as usize).take(rect.height as usize) {
-                row[columns.clone()].copy_from_slice(&below[columns.clone()]);
-            }
-            sprite::blend(&mut self.frame, &layer, rect);
+            compose(&mut self.frame, below, layers, &[Rect::new(0, 0, size.0, size.1)]);
+        } else {
+            compose(&mut self.frame, below, layers, &damage.rects());
         }
         Ok(())
     }

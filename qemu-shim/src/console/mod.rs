@@ -297,12 +297,18 @@ impl Console {
 
         let overlay = self.look_at_sprite(PlaneKind::Overlay, &plane);
         overlay.add_to(&mut damage);
-        self.scene.compose(self.primary.frame(), &self.overlay, &damage)?;
+        self.scene.compose(self.primary.frame(), self.overlay.layer().as_slice(), &damage)?;
         self.scene_damage.merge(&damage);
 
         let cursor = self.look_at_sprite(PlaneKind::Cursor, &plane);
         cursor.add_to(&mut damage);
-        self.whole.compose(self.scene.over(self.primary.frame()), &self.cursor, &damage)?;
+        // All layers at once: composed one after the other they would be rounded twice.
+        match (self.overlay.layer(), self.cursor.layer()) {
+            (Some(overlay), Some(cursor)) => {
+                self.whole.compose(self.primary.frame(), &[overlay, cursor], &damage)?;
+            }
+            (_, cursor) => self.whole.compose(self.primary.frame(), cursor.as_slice(), &damage)?,
+        }
         self.whole_damage.merge(&damage);
         self.cursor_changed |= cursor.shape;
         self.cursor_moved |= cursor.moved;

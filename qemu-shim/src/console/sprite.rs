@@ -6,7 +6,8 @@ use vfio_gfx::plane::{Plane, Source};
 
 use super::ConsoleError;
 use super::primary::readable;
-use crate::compose::sprite::Layer;
+use crate::compose::fast::{Layer, Pixels as LayerPixels};
+use crate::convert::AlphaConverter;
 use crate::cursor::{Cursor, MAX_SIDE};
 use crate::damage::{Damage, Rect};
 use crate::frame::{Frame, FrameError};
@@ -81,6 +82,7 @@ impl Sprite {
     /// It as a layer to blend, while it is on.
     pub(super) fn layer(&self) -> Option<Layer<'_>> {
         let Cursor { x, y, width, height, pixels, .. } = self.cursor()?;
+        let pixels = LayerPixels::Premultiplied(pixels);
         Some(Layer { x: *x, y: *y, width: *width, height: *height, pixels })
     }
 
@@ -159,19 +161,13 @@ impl Sprite {
         if width > Frame::MAX_SIDE || height > Frame::MAX_SIDE {
             return Err(FrameError::TooLarge { width, height }.into());
         }
-        let (converter, row_bytes) = readable(plane)?;
+        let (_, row_bytes) = readable(plane)?;
+        let converter = AlphaConverter::new(plane.format).ok_or(ConsoleError::Format(plane.format))?;
         self.bytes.resize(row_bytes, 0);
         self.next.resize(width as usize * height as usize, 0);
         for (y, row) in (0..height).zip(self.next.chunks_exact_mut(width as usize)) {
             pixels.read_row(y, &mut self.bytes)?;
             converter.convert_row(&self.bytes, row);
-            if plane.format == vfio_gfx::format::Fourcc::ARGB8888 {
-                for (pixel, bytes) in row.iter_mut().zip(self.bytes.as_chunks::<4>().0) {
-                    *pixel |= u32::from(bytes[3]) << 24;
-                }
-            } else {
-                row.iter_mut().for_each(|pixel| *pixel |= 0xff00_0000);
-            }
         }
         Ok(())
     }

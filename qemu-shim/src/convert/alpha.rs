@@ -44,7 +44,7 @@ fn argb(alpha: u8, rgb: u32) -> u32 {
 
 fn argb2101010(bytes: [u8; 4]) -> u32 {
     // 85 is 255 / 3: of two bits to eight nothing is lost.
-    (u32::from_le_bytes(bytes) >> 30) * 85 << 24 | xrgb2101010(bytes)
+    ((u32::from_le_bytes(bytes) >> 30) * 85) << 24 | xrgb2101010(bytes)
 }
 
 fn argb16161616(bytes: [u8; 8]) -> u32 {

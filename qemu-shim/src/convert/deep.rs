@@ -38,7 +38,7 @@ fn argb2101010(bytes: [u8; 4]) -> u64 {
         let v = value >> shift & 0x3ff;
         v << 6 | v >> 4
     };
-    (value >> 30) * 0x5555 << 48 | colour(20) << 32 | colour(10) << 16 | colour(0)
+    ((value >> 30) * 0x5555) << 48 | colour(20) << 32 | colour(10) << 16 | colour(0)
 }
 
 #[cfg(test)]
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn rounded_to_8_bits_they_are_what_the_other_converter_makes() {
         for format in [Fourcc::ARGB2101010, Fourcc::ARGB16161616] {
-            let bytes: Vec<u8> = (0..4096u32).map(|n| (n * n >> 3).to_le_bytes()[0]).collect();
+            let bytes: Vec<u8> = (0..4096u32).map(|n| ((n * n) >> 3).to_le_bytes()[0]).collect();
             let mut deep = vec![0; bytes.len() / format.bytes_per_pixel().unwrap() as usize];
             let mut flat = vec![0u32; deep.len()];
             DeepConverter::new(format).unwrap().convert_row(&bytes, &mut deep);

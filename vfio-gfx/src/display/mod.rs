@@ -77,27 +77,22 @@ impl Pixels<'_> {
     /// # Errors
     /// [`DisplayError::Mapping`] when the device took the memory away.
     pub fn read_row(&self, y: u32, row: &mut [u8]) -> Result<(), DisplayError> {
-        let start =
-            self.plane.source.offset().saturating_add(u64::from(y) * u64::from(self.plane.geometry.stride()));
-        Ok(self.mapping.read(start, row)?)
+        Ok(self.mapping.read(self.row_start(y), row)?)
     }
 
-    /// tmp
+    /// Brings a row of `0x00RRGGBB` pixels up to date with one of a plane in XRGB8888, and sets the bits of the tiles that
+    /// changed; see [`Mapping::update_row`].
+    ///
+    /// # Errors
+    /// [`DisplayError::Mapping`] when the device took the memory away.
     pub fn update_row(&self, y: u32, shown: &mut [u32], changed: &mut [u64]) -> Result<(), DisplayError> {
-        let mut bytes = vec![0u8; shown.len() * 4];
-        self.read_row(y, &mut bytes)?;
-        for (column, (shown, now)) in shown.chunks_mut(32).zip(bytes.chunks(128)).enumerate() {
-            let mut is = false;
-            for (s, n) in shown.iter_mut().zip(now.as_chunks::<4>().0) {
-                let n = u32::from_le_bytes(*n) & 0xff_ffff;
-                is |= *s != n;
-                *s = n;
-            }
-            if is {
-                changed[column / 64] |= 1 << (column % 64);
-            }
-        }
-        Ok(())
+        Ok(self.mapping.update_row(self.row_start(y), shown, changed)?)
+    }
+
+    /// Where a row starts in the memory, in bytes.
+    fn row_start(&self, y: u32) -> u64 {
+        let geometry = self.plane.geometry;
+        self.plane.source.offset().saturating_add(u64::from(y) * u64::from(geometry.stride()))
     }
 }
 

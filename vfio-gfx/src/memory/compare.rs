@@ -40,7 +40,12 @@ impl Mapping {
     ///
     /// # Errors
     /// [`MappingError`]; some of the row may be up to date then.
-    pub fn update_row(&self, offset: u64, shown: &mut [u32], changed: &mut [u64]) -> Result<(), MappingError> {
+    pub fn update_row(
+        &self,
+        offset: u64,
+        shown: &mut [u32],
+        changed: &mut [u64],
+    ) -> Result<(), MappingError> {
         let done = self.update_tiles(offset, shown, changed)?;
         let offset = offset.saturating_add((done * size_of::<u32>()) as u64);
         match shown.get_mut(done..) {
@@ -69,7 +74,12 @@ impl Mapping {
     }
 
     /// As much of a row as the fast way can do: a number of pixels, in whole tiles.
-    fn update_tiles(&self, offset: u64, shown: &mut [u32], changed: &mut [u64]) -> Result<usize, MappingError> {
+    fn update_tiles(
+        &self,
+        offset: u64,
+        shown: &mut [u32],
+        changed: &mut [u64],
+    ) -> Result<usize, MappingError> {
         #[cfg(target_arch = "x86_64")]
         if let Some(new) = self.slice(offset, shown.as_bytes().len())? {
             return Ok(avx2::update_tiles(&new, shown, changed));

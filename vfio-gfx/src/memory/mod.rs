@@ -12,6 +12,7 @@
 //! * [`SharedBuffer`]: what a device exports of it: a dma-buf through `/dev/udmabuf` where the host has it, else the
 //!   memfd itself, and the caller can tell which.
 //! * [`Mapping`]: the reading side. [`compare`] brings a copy of its pixels up to date.
+//! * [`WriteTracker`]: which pages were written, where the mapping is ours.
 
 pub mod compare;
 mod export;
@@ -19,12 +20,14 @@ mod mapping;
 mod sync;
 mod udmabuf;
 mod vram;
+mod written;
 
 pub use export::{BufferKind, SharedBuffer};
 pub use mapping::{Mapping, MappingError};
 pub use sync::CpuAccess;
 pub use udmabuf::{Udmabuf, UdmabufError};
 pub use vram::{Vram, VramError};
+pub use written::{TrackError, WriteTracker};
 
 /// Bytes in a page on every machine this project runs on; memfds, udmabuf ranges and VFIO mappings are multiples.
 pub const PAGE_SIZE: u64 = 4096;

@@ -10,7 +10,7 @@ use memfd::{FileSeal, MemfdOptions};
 use rustix::fs::{Mode, OFlags};
 use thiserror::Error;
 use vm_memory::mmap::MmapRegionError;
-use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
+use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
 
 use super::PAGE_SIZE;
 
@@ -113,6 +113,13 @@ impl Vram {
     #[must_use]
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// The memory where this process has it mapped: for a VMM in this process that gives it to its guest, and for a
+    /// [`WriteTracker`](super::WriteTracker).
+    #[must_use]
+    pub fn memory(&self) -> VolatileSlice<'_> {
+        self.map.as_volatile_slice()
     }
 
     /// A new read-only descriptor of the same memory: for consoles, which have nothing to write. A fresh open file

@@ -12,41 +12,65 @@ const GROUP: usize = 16;
 /// The channels of a group in one row: blue, green, red, alpha; and the next pixel's.
 type Values = [u16; 4 * GROUP];
 
-/// What is on the screen, opaque: a piece, of which only as much is meant as there were pixels.
+/// What is on the screen, opaque: a piece, of which only as much is meant as there were pixels. Looked at only once
+/// something is to be laid over it.
 #[derive(Clone, Debug)]
-pub(super) struct Under([Values; PIECE / GROUP]);
+pub(super) struct Under {
+    groups: [Values; PIECE / GROUP],
+    is_loaded: bool,
+}
+
+impl Default for Under {
+    fn default() -> Self {
+        Self { groups: [[0; 4 * GROUP]; PIECE / GROUP], is_loaded: false }
+    }
+}
 
 impl Under {
-    /// Pixels `0x00RRGGBB`.
-    pub(super) fn new(pixels: &[u32]) -> Self {
-        let mut under = Self([[0; 4 * GROUP]; PIECE / GROUP]);
-        for (values, pixels) in under.0.iter_mut().zip(whole(pixels, &mut [0; PIECE]).as_chunks().0) {
-            *values = widen(pixels);
+    /// Looks at pixels `0x00RRGGBB`, unless that was done.
+    #[inline(always)]
+    pub(super) fn of(&mut self, pixels: &[u32]) -> &mut Self {
+        if !self.is_loaded {
+            self.is_loaded = true;
+            whole(pixels, |pixels| {
+                for (values, pixels) in self.groups.iter_mut().zip(pixels.as_chunks().0) {
+                    *values = widen(pixels);
+                }
+            });
         }
-        under
+        self
+    }
+
+    /// Something else is there now.
+    pub(super) fn forget(&mut self) {
+        self.is_loaded = false;
     }
 
     /// Lays pixels `0xAARRGGBB` over these. Their colours are multiplied by alpha already.
     pub(super) fn cover(&mut self, over: &[u32]) {
-        for (under, over) in self.0.iter_mut().zip(whole(over, &mut [0; PIECE]).as_chunks().0) {
-            lay(under, &widen(over), &clear(over));
-        }
+        whole(over, |over| {
+            for (under, over) in self.groups.iter_mut().zip(over.as_chunks().0) {
+                lay(under, &widen(over), &clear(over));
+            }
+        });
     }
 
     /// The same with colours that are not multiplied yet.
     pub(super) fn cover_straight(&mut self, over: &[u32]) {
-        for (under, over) in self.0.iter_mut().zip(whole(over, &mut [0; PIECE]).as_chunks().0) {
-            let (mut values, clear) = (widen(over), clear(over));
-            for (value, clear) in values.iter_mut().zip(clear) {
-                *value = product(*value, u16::MAX - clear);
+        whole(over, |over| {
+            for (under, over) in self.groups.iter_mut().zip(over.as_chunks().0) {
+                let (mut values, clear) = (widen(over), clear(over));
+                for (value, clear) in values.iter_mut().zip(clear) {
+                    *value = product(*value, u16::MAX - clear);
+                }
+                lay(under, &values, &clear);
             }
-            lay(under, &values, &clear);
-        }
+        });
     }
 
     /// Lays pixels `0xAAAA_RRRR_GGGG_BBBB` over these. Their colours are multiplied by alpha already.
     pub(super) fn cover_deep(&mut self, over: &[u64]) {
-        for (under, over) in self.0.iter_mut().zip(over.chunks(GROUP)) {
+        for (under, over) in self.groups.iter_mut().zip(over.chunks(GROUP)) {
             let (mut values, mut clear) = ([[0; 4]; GROUP], [[u16::MAX; 4]; GROUP]);
             for ((values, clear), pixel) in values.iter_mut().zip(&mut clear).zip(over) {
                 let [b0, b1, g0, g1, r0, r1, a0, a1] = pixel.to_le_bytes();
@@ -57,33 +81,41 @@ impl Under {
         }
     }
 
-    /// Rounds to `0x00RRGGBB`.
+    /// Rounds what something was laid over to `0x00RRGGBB`.
     pub(super) fn round(&self, pixels: &mut [u32]) {
-        for (values, pixels) in self.0.iter().zip(pixels.chunks_mut(GROUP)) {
-            let mut bytes = [[0; 4]; GROUP];
-            for (byte, value) in bytes.as_flattened_mut().iter_mut().zip(values) {
-                *byte = to_8_bits(*value);
+        if !self.is_loaded {
+            return;
+        }
+        if let Ok(whole) = <&mut [u32; PIECE]>::try_from(&mut *pixels) {
+            for (values, pixels) in self.groups.iter().zip(whole.as_chunks_mut().0) {
+                *pixels = narrow(values);
             }
-            for (pixel, bytes) in pixels.iter_mut().zip(bytes) {
-                *pixel = u32::from_le_bytes(bytes) & COLOURS;
-            }
+            return;
+        }
+        for (values, pixels) in self.groups.iter().zip(pixels.chunks_mut(GROUP)) {
+            pixels.iter_mut().zip(narrow(values)).for_each(|(pixel, rounded)| *pixel = rounded);
         }
     }
 }
 
-/// A whole piece, or one that is made up to a whole in `room`.
-fn whole<'a>(pixels: &'a [u32], room: &'a mut [u32; PIECE]) -> &'a [u32; PIECE] {
+/// Hands on a whole piece, made up with zeros if it is none.
+#[inline(always)]
+fn whole(pixels: &[u32], mut hand_on: impl FnMut(&[u32; PIECE])) {
     if let Ok(whole) = pixels.try_into() {
-        return whole;
+        return hand_on(whole);
     }
+    let mut room = [0; PIECE];
     room.iter_mut().zip(pixels).for_each(|(place, pixel)| *place = *pixel);
-    room
+    hand_on(&room);
 }
 
 /// The channels of pixels `0xAARRGGBB`: 255 becomes 65535.
 #[inline(always)]
 fn widen(pixels: &[u32; GROUP]) -> Values {
-    let bytes = pixels.map(u32::to_le_bytes);
+    let mut bytes = [[0; 4]; GROUP];
+    for (bytes, pixel) in bytes.iter_mut().zip(pixels) {
+        *bytes = pixel.to_le_bytes();
+    }
     let mut values = [0; 4 * GROUP];
     for (value, byte) in values.iter_mut().zip(bytes.as_flattened()) {
         *value = u16::from(*byte) * 257;
@@ -91,14 +123,30 @@ fn widen(pixels: &[u32; GROUP]) -> Values {
     values
 }
 
+/// The way back, without alpha.
+#[inline(always)]
+fn narrow(values: &Values) -> [u32; GROUP] {
+    let mut bytes = [[0; 4]; GROUP];
+    for (byte, value) in bytes.as_flattened_mut().iter_mut().zip(values) {
+        *byte = to_8_bits(*value);
+    }
+    let mut pixels = [0; GROUP];
+    for (pixel, bytes) in pixels.iter_mut().zip(bytes) {
+        *pixel = u32::from_le_bytes(bytes) & COLOURS;
+    }
+    pixels
+}
+
 /// For each of the channels how much is seen of what is below, of 65535: the complement of the pixel's alpha.
 #[inline(always)]
 fn clear(pixels: &[u32; GROUP]) -> Values {
-    widen(&pixels.map(|pixel| {
-        let top = !pixel & 0xff00_0000;
+    let mut clear = *pixels;
+    for pixel in &mut clear {
+        let top = !*pixel & 0xff00_0000;
         let half = top | top >> 8;
-        half | half >> 16
-    }))
+        *pixel = half | half >> 16;
+    }
+    widen(&clear)
 }
 
 /// Lays channels over others, of which this much is seen.
