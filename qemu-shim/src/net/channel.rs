@@ -216,5 +216,4 @@ impl AsFd for Channel {
 }
 
 #[cfg(test)]
-#[path = "channel_tests.rs"]
 mod tests;

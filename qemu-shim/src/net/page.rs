@@ -64,4 +64,35 @@ mod tests {
         let html = file("/").unwrap().content;
         assert_eq!(html.matches("<script").count(), html.matches("<script type=\"module\" src=").count());
     }
+    /// The parts that can be wrong without a browser noticing, under Node where there is one.
+    #[test]
+    fn its_des_and_its_keys_are_the_ones_everybody_has() {
+        use std::process::Command;
+        if Command::new("node").arg("--version").output().is_err() {
+            eprintln!("skipped: no node here to run the page's scripts");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["des", "keys"] {
+            let content = file(&format!("/{name}.js")).unwrap().content;
+            std::fs::write(dir.path().join(name).with_extension("mjs"), content).unwrap();
+        }
+        let main = "import { respond } from './des.mjs'; import { keysym, scancode } from './keys.mjs';
+            const challenge = Uint8Array.from({ length: 16 }, (_, n) => n * 17);
+            console.log([...respond('pa\u{df}word-that-is-long', challenge)].join(' '));
+            for (const [key, code, location] of [['a', 'KeyA', 0], ['F12', 'F12', 0], ['Shift', 'ShiftRight', 2],
+                ['7', 'Numpad7', 3], ['Home', 'Numpad7', 3], ['Home', 'Home', 0], ['\u{20ac}', 'KeyE', 0],
+                ['Dead', 'Equal', 0], ['Enter', 'NumpadEnter', 3], ['?', 'NumpadEqual', 0], ['x', 'Nonsense', 0]])
+                console.log(keysym({ key, code, location }).toString(16), scancode({ key, code, location }));";
+        std::fs::write(dir.path().join("main.mjs"), main).unwrap();
+        let output = Command::new("node").arg("main.mjs").current_dir(&dir).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let output = String::from_utf8(output.stdout).unwrap();
+        let challenge = std::array::from_fn(|n| u8::try_from(n * 17).unwrap());
+        let password = crate::rfb::security::Password::new("pa\u{df}word-that-is-long".as_bytes()).unwrap();
+        let response = password.response(challenge).map(|byte| byte.to_string()).join(" ");
+        let keys = "61 30,ffc9 88,ffe2 54,ffb7 71,ff95 71,ff50 199,10020ac 18,0 13,ff8d 156,3f 89,78 0";
+        let expected: Vec<&str> = std::iter::once(response.as_str()).chain(keys.split(',')).collect();
+        assert_eq!(output.lines().collect::<Vec<_>>(), expected);
+    }
 }

@@ -42,11 +42,12 @@ const events = {
     screen.focus();
   },
   resized(width, height) {
+    if (rfb?.open) say("connected");
     size.textContent = `${width} × ${height}`;
     layout();
   },
   named(name) { document.title = name || "Console"; },
-  refused(status) { say(`the guest's screen did not take that size (${status})`); },
+  refused(status) { say(`connected; no such size: ${["", "not allowed", "too large", "not understood"][status] ?? status}`); },
   cursor(image, x, y) {
     pointerImage = image && { image, x, y };
     showPointer();
@@ -129,6 +130,16 @@ new ResizeObserver(() => {
   layout();
   follow();
 }).observe(view);
+
+/** A window that moves to a denser display keeps its size in CSS pixels. */
+function watchDensity() {
+  matchMedia(`(resolution: ${devicePixelRatio}dppx)`).addEventListener("change", () => {
+    layout();
+    follow();
+    watchDensity();
+  }, { once: true });
+}
+watchDensity();
 
 // The keyboard. A key goes up as what it went down as, whatever the modifiers are by then.
 

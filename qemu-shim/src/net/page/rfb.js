@@ -197,7 +197,8 @@ export class Rfb {
       case EXT_DESKTOP_SIZE: {
         const screens = await input.view(4 + (await input.u8()) * 16 - 1);
         this.screen = screens.byteLength > 3 ? [screens.getUint32(3), screens.getUint32(15)] : [0, 0];
-        if (x === 1 && y !== 0) return () => this.events.refused(y);
+        // Our own wish was refused, or (4) passed on to the guest, which may take its time.
+        if (x === 1 && y !== 0) return () => { if (y !== 4) this.events.refused(y); };
         return this.setSize(w, h);
       }
       case DESKTOP_NAME: {
