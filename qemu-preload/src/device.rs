@@ -11,7 +11,7 @@ use std::path::Path;
 
 use vfio_gfx::abi::{
     DEVICE_INFO_MIN, DeviceFlags, DeviceIoctl, Errno, IRQ_INFO_MIN, IRQ_SET_HEADER, IrqData, IrqFlags,
-    IrqInfo, IrqSet, REGION_INFO_MIN, RegionFlags, RegionInfo, pci_region,
+    IrqInfo, IrqSet, REGION_INFO_MIN, RegionFlags, RegionInfo, pci_irq, pci_region,
 };
 use vfio_gfx::vfio_user::{
     Client, ClientError, Command, DmaMap, DmaUnmap, MAX_DATA_XFER, MAX_MSG_FDS, RegionAccess, Role,
@@ -175,6 +175,10 @@ impl Device {
         let request = IrqInfo { argsz: IRQ_INFO_MIN, flags: 0, index: asked.index, count: 0 };
         let mut info =
             self.call(command, &[request.as_bytes()], &[], |payload, _| reply::<IrqInfo>(command, payload))?;
+        // A device without error reporting has no such interrupt, as the kernel answers: of a count of 0 QEMU would warn.
+        if matches!(asked.index, pci_irq::ERR | pci_irq::REQ) && info.count == 0 {
+            return Err(Errno::EINVAL);
+        }
         // Not of the uapi, and there is no room for any.
         info.flags &= !IrqFlags::CAPS.bits();
         info.argsz = asked.argsz;

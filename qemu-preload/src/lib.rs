@@ -3,11 +3,11 @@
 //!
 //! QEMU opens `/dev/vfio/GROUP` and `/dev/vfio/vfio`, and from there on talks in ioctls, `pread`, `pwrite` and `mmap`. The
 //! library answers these calls for the descriptors that it handed out, by asking the device over its socket, and passes all
-//! others on. `qemu-shim qemu` sets it up; [`config`] is what it is told.
+//! others on. `qemu-shim qemu` sets it up; `config` is what it is told.
 //!
-//! Data flows one way: [`hooks`] are the C functions that QEMU finds instead of libc's, [`files`] knows which descriptors
-//! are ours, [`argument`] copies a call's bytes in and out, [`shim`] answers them with a [`device`] (registers, memory,
-//! interrupts) and a [`screen`] (pixels). Only the first, third and [`next`] touch C; the rest is safe and is tested with
+//! Data flows one way: `hooks` are the C functions that QEMU finds instead of libc's, `files` knows which descriptors
+//! are ours, `argument` copies a call's bytes in and out, `shim` answers them with a `device` (registers, memory,
+//! interrupts) and a `screen` (pixels). Only the first, third and `next` touch C; the rest is safe and is tested with
 //! QEMU's call sequence.
 //!
 //! # What QEMU is spared
@@ -32,3 +32,5 @@ mod next;
 mod report;
 mod screen;
 mod shim;
+#[cfg(test)]
+mod tests;

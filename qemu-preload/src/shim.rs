@@ -110,7 +110,7 @@ impl Shim {
                     return Err(Errno::EBUSY);
                 }
                 let attached = Device::attach(&config.socket).map_err(|error| {
-                    report::error(config.socket.display(), &error);
+                    report::error("no device for QEMU", &error);
                     Errno::EIO
                 })?;
                 let fd = self.files.open(FdKind::Group)?;
@@ -193,7 +193,7 @@ impl Shim {
         let region = lock(&self.device).as_ref().ok_or(Errno::ENODEV)?.screen_region();
         let mut slot = lock(&self.screen);
         let screen = Screen::new(&config.socket, region).map_err(|error| {
-            report::error(config.socket.display(), &error);
+            report::error("no device for QEMU", &error);
             Errno::EIO
         })?;
         let fd = self.files.open(FdKind::Device)?;

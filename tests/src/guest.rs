@@ -6,6 +6,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -29,7 +30,7 @@ pub struct Config<'a> {
     pub kernel: Kernel,
     /// The display driver: a directory of the lab, "bochs" or "mdpy-fb".
     pub driver: &'a str,
-    /// QEMU's `-device` argument for the display.
+    /// QEMU's `-device` argument for the display; empty where whoever runs QEMU adds it.
     pub device: &'a str,
     /// What `picture` writes to the framebuffer.
     pub picture: &'a [u8],
@@ -68,6 +69,16 @@ impl Guest {
     #[track_caller]
     #[must_use]
     pub fn boot(lab: &Lab, config: Config<'_>) -> Self {
+        Self::boot_with(lab, config, lab.qemu())
+    }
+
+    /// The same with another QEMU, or one that another program runs.
+    ///
+    /// # Panics
+    /// If it does not get there.
+    #[track_caller]
+    #[must_use]
+    pub fn boot_with(lab: &Lab, config: Config<'_>, mut qemu: Command) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
         let initramfs = dir.path().join("initramfs");
         let archive = initramfs_of(lab, config)
@@ -75,19 +86,20 @@ impl Guest {
         fs::write(&initramfs, archive).unwrap_or_else(|e| panic!("{}: {e}", initramfs.display()));
 
         let monitor = format!("unix:{},server=on,wait=off", monitor_in(&dir).display());
-        let mut qemu = lab.qemu();
         qemu.args(["-accel", "tcg", "-m", "512", "-no-reboot"])
             // The device reads guest memory: it must be shareable.
             .args(["-machine", "pc,memory-backend=mem"])
             .args(["-object", "memory-backend-memfd,id=mem,size=512M,share=on"])
             .args(["-nodefaults", "-display", "none", "-serial", "stdio"])
             .args(["-qmp", &monitor])
-            .args(["-device", config.device])
             .arg("-kernel")
             .arg(lab.guest(config.kernel).join("vmlinuz"))
             .arg("-initrd")
             .arg(&initramfs)
             .args(["-append", "console=ttyS0 console=tty1 panic=-1"]);
+        if !config.device.is_empty() {
+            qemu.args(["-device", config.device]);
+        }
         let mut vmm = Running::start("qemu", &qemu);
         vmm.expect_line("GUEST: READY", BOOT);
         let display = Display::parse(&vmm.said())

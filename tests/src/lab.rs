@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! root/                         a Debian tree with QEMU, busybox, edid-decode, kernels and a compiler
+//! root-12/                      Debian 12 with its QEMU, 7.2
 //! guest/KERNEL/vmlinuz          a kernel, KERNEL being "linux-6.12" or "linux-newest"
 //! guest/KERNEL/release          its release, as `uname -r` prints it
 //! guest/KERNEL/drivers/DRIVER/  the modules a driver needs, decompressed, named NN-MODULE.ko in load order
@@ -113,6 +114,12 @@ impl Lab {
         self.dir.join("root")
     }
 
+    /// The tree of Debian 12.
+    #[must_use]
+    pub fn root_12(&self) -> PathBuf {
+        self.dir.join("root-12")
+    }
+
     /// The file that says that `step` is done.
     #[must_use]
     pub fn stamp(&self, step: &str) -> PathBuf {
@@ -153,25 +160,50 @@ impl Lab {
     /// A program of the Debian tree, as `usr/bin/NAME`, to be run with the tree's own loader and libraries.
     #[must_use]
     pub fn program(&self, name: &str) -> Command {
-        let root = self.root();
-        let mut command = Command::new(root.join("usr/lib64/ld-linux-x86-64.so.2"));
-        command
-            // The host's cache would name the host's libraries.
-            .arg("--inhibit-cache")
-            .arg("--library-path")
-            .arg(root.join("usr/lib/x86_64-linux-gnu"))
-            .arg(root.join("usr/bin").join(name));
-        command
+        program_of(&self.root(), name)
     }
 
     /// QEMU for a PC with its firmware found; machine, devices and the rest are the caller's.
     #[must_use]
     pub fn qemu(&self) -> Command {
-        let root = self.root();
-        let mut command = self.program("qemu-system-x86_64");
-        command.arg("-L").arg(root.join("usr/share/qemu")).arg("-L").arg(root.join("usr/share/seabios"));
-        command
+        qemu_of(&self.root())
     }
+
+    /// The same of Debian 12: QEMU 7.2.
+    ///
+    /// # Errors
+    /// A sentence, if the lab was built before there was one in it.
+    pub fn qemu_7_2(&self) -> Result<Command, String> {
+        let root = self.root_12();
+        if !root.is_dir() {
+            return Err(format!("no {}: run `cargo xtask lab` (as root)", root.display()));
+        }
+        let mut qemu = qemu_of(&root);
+        // TCG is a module there.
+        qemu.env("QEMU_MODULE_DIR", root.join(LIBRARIES).join("qemu"));
+        Ok(qemu)
+    }
+}
+
+/// Where a tree's libraries are.
+const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+
+fn program_of(root: &Path, name: &str) -> Command {
+    let libraries = root.join(LIBRARIES);
+    let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
+    command
+        // The host's cache would name the host's libraries.
+        .arg("--inhibit-cache")
+        .arg("--library-path")
+        .arg(libraries)
+        .arg(root.join("usr/bin").join(name));
+    command
+}
+
+fn qemu_of(root: &Path) -> Command {
+    let mut command = program_of(root, "qemu-system-x86_64");
+    command.arg("-L").arg(root.join("usr/share/qemu")).arg("-L").arg(root.join("usr/share/seabios"));
+    command
 }
 
 #[cfg(test)]

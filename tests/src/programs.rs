@@ -46,7 +46,7 @@ pub fn artifacts() -> PathBuf {
     dir
 }
 
-/// Where a program of the workspace is. The first call has cargo build them all, which is quick if nothing
+/// Where a program of the workspace is, or the preload library. The first call has cargo build them all, which is quick if nothing
 /// changed; the others wait for it.
 ///
 /// # Panics
@@ -57,6 +57,7 @@ pub fn program(name: &str) -> PathBuf {
     let (target, profile) = target();
     let built = BUILT.get_or_init(|| {
         let mut cargo = cargo_build(target);
+        cargo.args(["--package", "qemu-preload"]);
         match profile.file_name().and_then(|name| name.to_str()) {
             Some("debug") => {}
             Some(profile) => drop(cargo.args(["--profile", profile])),
@@ -148,6 +149,12 @@ impl Server {
             r#"{{"driver":"vfio-user-pci","socket":{{"type":"unix","path":"{}"}}}}"#,
             self.socket.display()
         )
+    }
+
+    /// Where it is served.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// A command of the console on this device: `qemu-shim COMMAND vfio-user:SOCKET ARGS...`.

@@ -2,7 +2,7 @@
 //!
 //! The tree is Debian "forky", the first with a QEMU that has `vfio-user-pci`; Linux 6.12 comes from
 //! "trixie", its long-term release. Versions move within both, so they are asked for, never written down
-//! here.
+//! here. Debian 12 is "bookworm", in a tree of its own.
 
 use std::{env, fs, path::Path, process::Command};
 
@@ -17,6 +17,9 @@ const UNSIGNED: &str = "VFIO_GFX_DEBIAN_UNSIGNED";
 
 /// What the tree starts with. xz-utils: kernel modules and sources are compressed with it.
 const PACKAGES: &str = "qemu-system-x86,seabios,busybox-static,edid-decode,kmod,make,xz-utils";
+
+/// What is wanted of Debian 12: the oldest QEMU that our display is shown by.
+const PACKAGES_12: &str = "qemu-system-x86,seabios";
 
 /// The programs provisioning runs on the host, and the packages they are in.
 const HOST_PROGRAMS: [(&str, &str); 5] = [
@@ -63,19 +66,35 @@ fn mirror() -> Option<String> {
 
 /// Makes the Debian tree.
 pub(crate) fn bootstrap(lab: &Lab, shell: &Shell) -> Result<(), String> {
-    let (tree, new) = (lab.root(), lab.dir().join("root.new"));
+    // "sid" names the script: older debootstraps know no "forky", and there is no difference.
+    debootstrap(shell, "forky", "sid", PACKAGES, &lab.root())
+}
+
+/// Makes the tree of Debian 12.
+pub(crate) fn bootstrap_12(lab: &Lab, shell: &Shell) -> Result<(), String> {
+    debootstrap(shell, "bookworm", "bookworm", PACKAGES_12, &lab.root_12())
+}
+
+/// Makes a tree of a release. It appears when it is complete.
+fn debootstrap(
+    shell: &Shell,
+    release: &str,
+    script: &str,
+    packages: &str,
+    tree: &Path,
+) -> Result<(), String> {
+    let new = tree.with_extension("new");
     remove_tree(&new)?;
     let unsigned = env::var(UNSIGNED).is_ok_and(|value| value == "1");
     let mut options = vec!["--variant=minbase".to_owned()];
-    options.push(format!("--include={PACKAGES}"));
+    options.push(format!("--include={packages}"));
     if unsigned {
         options.push("--no-check-gpg".into());
     }
     let options = options.join(" ");
-    // "sid" names the script: older debootstraps know no "forky", and there is no difference.
     let script = match mirror() {
-        Some(mirror) => format!("debootstrap {options} forky \"$1\" '{mirror}' sid"),
-        None => format!("debootstrap {options} forky \"$1\" \"\" sid"),
+        Some(mirror) => format!("debootstrap {options} {release} \"$1\" '{mirror}' {script}"),
+        None => format!("debootstrap {options} {release} \"$1\" \"\" {script}"),
     };
     let made = shell.run(&mut shell.script(&script, &[&new]));
     made.map_err(|e| {
@@ -83,8 +102,8 @@ pub(crate) fn bootstrap(lab: &Lab, shell: &Shell) -> Result<(), String> {
             "{e}\nanother mirror: {MIRROR}=URL; a mirror whose signature cannot be verified: {UNSIGNED}=1"
         )
     })?;
-    remove_tree(&tree)?;
-    fs::rename(&new, &tree).map_err(|e| format!("{}: {e}", tree.display()))
+    remove_tree(tree)?;
+    fs::rename(&new, tree).map_err(|e| format!("{}: {e}", tree.display()))
 }
 
 /// Installs the guest kernels, and what it takes to build modules for 6.12.

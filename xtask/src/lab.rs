@@ -25,7 +25,7 @@ struct Step {
     make: fn(&Lab, &Shell) -> Result<(), String>,
 }
 
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     Step {
         name: "debian",
         what: "a Debian tree with QEMU (about a minute)",
@@ -49,6 +49,12 @@ const STEPS: [Step; 5] = [
         what: "kernels and display drivers for guests",
         recipe: "1",
         make: drivers::collect,
+    },
+    Step {
+        name: "debian-12",
+        what: "Debian 12 with QEMU 7.2 (about a minute)",
+        recipe: "1",
+        make: debian::bootstrap_12,
     },
     Step { name: READY_STAMP, what: "the lab's QEMU runs", recipe: LAYOUT, make: check },
 ];
@@ -115,5 +121,6 @@ fn write_stamp(stamp: &Path, recipe: &str) -> Result<(), String> {
 fn check(lab: &Lab, shell: &Shell) -> Result<(), String> {
     shell.run(lab.qemu().args(["-machine", "help"]))?;
     shell.run(lab.qemu().args(["-device", "vfio-user-pci,help"]))?;
+    shell.run(lab.qemu_7_2()?.args(["-machine", "help"]))?;
     shell.run(lab.program("edid-decode").arg("--version"))
 }

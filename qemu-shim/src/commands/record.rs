@@ -101,7 +101,9 @@ impl Record {
                         && file != self.output.0
                     {
                         progress.clear();
-                        writeln!(io::stdout(), "another mode: recording goes on in {}", file.display())?;
+                        // Who has stopped reading still wants the recording.
+                        let _ =
+                            writeln!(io::stdout(), "another mode: recording goes on in {}", file.display());
                     }
                     while !over() && now.elapsed() < gap {
                         sleep((gap - now.elapsed().min(gap)).min(NAP));
@@ -132,7 +134,8 @@ fn told(summary: &Summary) -> String {
         0 | 1 => String::new(),
         number => format!(" in {number} files"),
     };
-    format!("{pictures} pictures, {}, {bytes} bytes{files}", seconds(*length))
+    let s = if *pictures == 1 { "" } else { "s" };
+    format!("{pictures} picture{s}, {}, {bytes} bytes{files}", seconds(*length))
 }
 
 /// The line on a terminal that says that something goes on; nothing where stderr is none.

@@ -295,12 +295,12 @@ impl Console {
         damage.resize(width, height);
         damage.merge(self.primary.damage());
 
-        let overlay = self.look_at_sprite(PlaneKind::Overlay, &plane);
+        let overlay = self.look_at_sprite(PlaneKind::Overlay, &plane)?;
         overlay.add_to(&mut damage);
         self.scene.compose(self.primary.frame(), self.overlay.layer().as_slice(), &damage)?;
         self.scene_damage.merge(&damage);
 
-        let cursor = self.look_at_sprite(PlaneKind::Cursor, &plane);
+        let cursor = self.look_at_sprite(PlaneKind::Cursor, &plane)?;
         cursor.add_to(&mut damage);
         // All layers at once: composed one after the other they would be rounded twice.
         match (self.overlay.layer(), self.cursor.layer()) {
@@ -317,12 +317,15 @@ impl Console {
     }
 
     /// Looks at the overlay or the cursor. One that cannot be shown does not take the screen with it: it is left out, and
-    /// the log says why.
-    fn look_at_sprite(&mut self, kind: PlaneKind, primary: &Plane) -> sprite::Change {
+    /// the log says why. Only a device that is gone is an error.
+    fn look_at_sprite(&mut self, kind: PlaneKind, primary: &Plane) -> Result<sprite::Change, ConsoleError> {
         let sprite = if kind == PlaneKind::Cursor { &mut self.cursor } else { &mut self.overlay };
-        sprite.look(&mut self.display, primary).unwrap_or_else(|error| {
+        sprite.look(&mut self.display, primary).or_else(|error| {
+            if error.is_gone() {
+                return Err(error);
+            }
             self.complaint.say(&format!("the {kind:?} plane is not shown"), &error);
-            sprite.clear_change()
+            Ok(sprite.clear_change())
         })
     }
 }

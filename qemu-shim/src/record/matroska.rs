@@ -37,6 +37,7 @@ const TRACK_NUMBER: u32 = 0xd7;
 const TRACK_UID: u32 = 0x73c5;
 const TRACK_TYPE: u32 = 0x83;
 const FLAG_LACING: u32 = 0x9c;
+const LANGUAGE: u32 = 0x0022_b59c;
 const CODEC_ID: u32 = 0x86;
 const CODEC_PRIVATE: u32 = 0x63a2;
 const VIDEO: u32 = 0xe0;
@@ -113,6 +114,8 @@ impl<W: Write + Seek> Matroska<W> {
                 track.number(TRACK_NUMBER, TRACK.into()).number(TRACK_UID, TRACK.into());
                 // Video.
                 track.number(TRACK_TYPE, 1).number(FLAG_LACING, 0);
+                // Said nothing, it would be English.
+                track.bytes(LANGUAGE, &[b"und"]);
                 track.bytes(CODEC_ID, &[b"V_MS/VFW/FOURCC"]);
                 track.bytes(CODEC_PRIVATE, &[&bitmap_info(width, height)]);
                 track.master(VIDEO, |video| {

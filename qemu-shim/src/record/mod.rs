@@ -105,11 +105,15 @@ impl Recorder {
             self.next_file(size, at)?;
         }
         let Some(current) = &mut self.current else { return Ok(None) };
+        let was_off = std::mem::take(&mut current.black);
+        if was_off && frame.pixels().iter().all(|pixel| *pixel == 0) {
+            // On again, and still black.
+            return Ok(None);
+        }
         self.png.clear();
         write_png(frame, &mut self.png).map_err(|error| failed(&current.path, error))?;
         let time = milliseconds(at.saturating_duration_since(current.start));
         current.matroska.picture(time, &self.png).map_err(|error| failed(&current.path, error))?;
-        current.black = false;
         self.done.pictures += 1;
         Ok(is_new.then_some(&current.path))
     }
@@ -226,6 +230,7 @@ mod tests {
         assert_eq!(recorder.picture(&solid(4, 3, 2), at(20)).unwrap(), None);
         recorder.off(at(25)).unwrap();
         recorder.off(at(26)).unwrap();
+        assert_eq!(recorder.picture(&solid(4, 3, 0), at(28)).unwrap(), None, "on, and as black as off");
         let second = dir.path().join("a.b.2.mkv");
         assert_eq!(recorder.picture(&solid(5, 3, 2), at(30)).unwrap(), Some(second.as_path()));
         let summary = recorder.finish(at(1010)).unwrap();

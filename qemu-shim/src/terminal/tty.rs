@@ -25,8 +25,10 @@ use super::input::{Event, Input};
 
 /// The other screen, no cursor, no new line when the last column is full.
 const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?7l";
-/// Ends a picture that was cut off, then takes back everything, in turn; see also [`ENTER`].
-const LEAVE: &[u8] = b"\x1b\\\x1b[?2026l\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l";
+/// Ends a picture that was cut off.
+const END_STRING: &[u8] = b"\x1b\\";
+/// Shows at once what was held back, and takes back what [`ENTER`] did.
+const LEAVE: &[u8] = b"\x1b[?2026l\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l";
 /// How long a terminal that takes nothing is waited for when we go.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// How long a signal may wait to be seen.
@@ -66,7 +68,7 @@ impl Restore {
             return;
         }
         let start = Instant::now();
-        let farewell = [b"\x1b\\", &*self.cleanup, LEAVE].concat();
+        let farewell = [END_STRING, &self.cleanup, LEAVE].concat();
         let mut rest = farewell.as_slice();
         while !rest.is_empty() && start.elapsed() < FAREWELL {
             match (&self.file).write(rest) {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::rfb::encode::{ClientStreams, Encoded};
+use crate::rfb::encode::{ClientStreams, Encoded, PARTS};
 
 #[derive(Debug)]
 enum Chunk {
@@ -15,11 +15,11 @@ enum Chunk {
 impl Chunk {
     /// The bytes behind the first `skip`; empty if there are none.
     fn behind(&self, mut skip: usize) -> &[u8] {
-        let parts = match self {
-            Self::Answer(bytes) => [bytes.as_slice(), &[], &[]],
-            Self::Picture(encoded, seen) => encoded.parts(&mut seen.clone()),
+        let (answer, parts) = match self {
+            Self::Answer(bytes) => (bytes.as_slice(), [&[][..]; PARTS]),
+            Self::Picture(encoded, seen) => (&[][..], encoded.parts(&mut seen.clone())),
         };
-        for part in parts {
+        for part in std::iter::once(answer).chain(parts) {
             match part.get(skip..) {
                 Some(rest) if !rest.is_empty() => return rest,
                 _ => skip = skip.saturating_sub(part.len()),

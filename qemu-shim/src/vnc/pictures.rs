@@ -68,15 +68,54 @@ impl Pictures {
             if Arc::get_mut(&mut entry.encoded).is_none() {
                 entry.encoded = Arc::default();
             }
-            if let Some(encoded) = Arc::get_mut(&mut entry.encoded) {
-                if let Err(error) = entry.encoder.encode_update(frame, rects, encoded) {
-                    tracing::error!("{error}");
-                    *encoded = Encoded::default();
-                }
+            if let Some(encoded) = Arc::get_mut(&mut entry.encoded)
+                && let Err(error) = entry.encoder.encode_update(frame, rects, encoded)
+            {
+                tracing::error!("{error}");
+                *encoded = Encoded::default();
             }
             entry.of = (self.look, draws_cursor, rects.to_vec());
             self.made += 1;
         }
         Arc::clone(&entry.encoded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rfb::encodings::Encoding;
+    use crate::rfb::pixel_format::PixelFormat;
+
+    #[test]
+    fn equal_viewers_cost_one_encoding() {
+        let mut pictures = Pictures::default();
+        let frame = Frame::new(64, 64).unwrap();
+        let all = [Rect::new(0, 0, 64, 64)];
+        let settings = |level| Settings {
+            encoding: Encoding::Zrle,
+            format: PixelFormat::SERVER,
+            level,
+            quality: None,
+        };
+        pictures.next();
+        let first = pictures.encode(&settings(1), &frame, false, &all);
+        for _ in 0..9 {
+            assert!(Arc::ptr_eq(&first, &pictures.encode(&settings(1), &frame, false, &all)));
+        }
+        assert_eq!(pictures.made(), 1);
+        pictures.encode(&settings(2), &frame, false, &all);
+        pictures.encode(&settings(1), &frame, true, &all);
+        pictures.encode(&settings(1), &frame, true, &all[..0]);
+        assert_eq!(pictures.made(), 4, "other settings, without the cursor, other parts");
+        pictures.next();
+        let next = pictures.encode(&settings(1), &frame, false, &all);
+        assert!(!Arc::ptr_eq(&first, &next), "the first is still on its way to somebody");
+        drop((first, next));
+        for level in 0..10 {
+            pictures.next();
+            pictures.encode(&settings(level), &frame, false, &all);
+        }
+        assert_eq!(pictures.entries.len(), MOST_ENCODERS);
     }
 }

@@ -70,7 +70,7 @@ fn hash_of(row: &[u32]) -> u64 {
     let (eights, rest) = row.as_chunks::<8>();
     for eight in eights {
         for (lane, [low, high]) in lanes.iter_mut().zip(eight.as_chunks::<2>().0) {
-            *lane = mix(*lane, u64::from(*low) | u64::from(*high) << 32);
+            *lane = mix(*lane, u64::from(*low) | (u64::from(*high) << 32));
         }
     }
     let rest = rest.iter().fold(row.len() as u64, |hash, pixel| mix(hash, (*pixel).into()));

@@ -145,6 +145,10 @@ impl Server {
             if ready.doors {
                 self.accept()?;
             }
+            if self.is_expecting() && Instant::now() >= self.next_look {
+                // Nobody may have looked for long, and some viewers keep the size that they are first told.
+                self.look();
+            }
             self.serve();
             if ready.device {
                 self.next_look = Instant::now();
@@ -158,6 +162,12 @@ impl Server {
 
     fn is_watched(&self) -> bool {
         self.connections.iter().any(|connection| connection.viewer.is_watching())
+    }
+
+    /// Whether somebody is about to come in.
+    fn is_expecting(&self) -> bool {
+        let mut viewers = self.connections.iter().map(|connection| &connection.viewer);
+        viewers.any(|viewer| !viewer.is_ready() && !viewer.is_leaving())
     }
 
     /// Sleeps until there is something to do.
@@ -418,6 +428,8 @@ impl Connection {
                 Some(config) => self.channel.start_tls(Arc::clone(config), &[], room.now)?,
                 None => return Err(Gone::Refused),
             }
+            // In TLS the server speaks first: a viewer waits for its challenge, or to be told that there is none.
+            goodbye = self.viewer.receive(&[], room).err();
         }
         match goodbye {
             Some(goodbye) => Err(goodbye.into()),

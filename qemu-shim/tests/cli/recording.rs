@@ -95,17 +95,16 @@ fn modes_and_a_screen_that_goes_off() {
     let recording = Recording::begin(&guest, &path, &[]);
     let small = Picture::known(64, 64);
     let large = Picture::known(320, 200);
-    guest.draw(&small, 64, 0);
     guest.mode(64, 64, 64);
+    guest.draw(&small, 64, 0);
     pause();
-    // Blanked: the video memory stays, and the display is off.
     guest.register(4, 0);
     pause();
-    guest.draw(&large, 320, 0);
     guest.mode(320, 200, 320);
+    guest.draw(&large, 320, 0);
     pause();
-    guest.draw(&small, 64, 0);
     guest.mode(64, 64, 64);
+    guest.draw(&small, 64, 0);
     pause();
     recording.interrupt(Signal::INT);
     let (text, status, stderr) = recording.end();
@@ -148,7 +147,7 @@ fn a_device_that_vanishes() {
     let (text, status, stderr) = recording.end();
     assert_eq!(status, Some(1), "{stderr}");
     assert!(stderr.lines().count() == 1 && stderr.contains("closed the connection"), "{stderr}");
-    assert!(text.starts_with("1 pictures, "), "{text}");
+    assert!(text.starts_with("1 picture, "), "{text}");
     let bytes = fs::read(&path).unwrap();
     assert!(bytes.windows(4).any(|id| id == [0x1c, 0x53, 0xbb, 0x6b]), "it has an index");
 }

@@ -118,17 +118,16 @@ fn winsize(columns: u16, rows: u16) -> Winsize {
 #[test]
 fn half_blocks_are_the_picture() {
     let mut guest = Guest::new("mbochs-small");
-    guest.mode(80, 46, 80);
-    let picture = Picture::known(80, 46);
+    guest.mode(80, 64, 80);
+    let picture = Picture::known(80, 64);
     guest.draw(&picture, 80, 0);
-    let mut terminal = Terminal::run(100, 30, &["watch", &guest.device()]);
+    let mut terminal = Terminal::run(100, 40, &["watch", &guest.device()]);
     terminal.until("the picture", |terminal| terminal.shows(&picture));
     assert!(terminal.screen.screen().alternate_screen() && terminal.screen.screen().hide_cursor());
     terminal.until("the status", |terminal| {
         let status = terminal.status();
-        ["q quits", "80x46 XR24", " fps", "damage ", "dmabuf", "blocks"]
-            .iter()
-            .all(|word| status.contains(word))
+        let words = ["q quits", "80x64 XR24", " fps", "damage ", "dmabuf", "blocks"];
+        words.iter().all(|word| status.contains(word))
     });
     let sent = terminal.sent.len();
     let mut other = picture.clone();
@@ -138,16 +137,16 @@ fn half_blocks_are_the_picture() {
     // One cell, and a status line or two.
     assert!(terminal.sent.len() - sent < 2000, "{} bytes for a pixel", terminal.sent.len() - sent);
 
-    guest.mode(64, 64, 64);
-    let smaller = Picture::known(64, 64);
-    // 64 lines are too many for 29 rows: the mean of each.
-    guest.draw(&Picture::solid(64, 64, [7, 8, 9]), 64, 0);
-    terminal.until("the mode", |terminal| terminal.shows(&Picture::solid(58, 58, [7, 8, 9])));
-    assert!(terminal.status().contains("64x64"), "{}", terminal.status());
-    guest.draw(&smaller, 64, 0);
-    tcsetwinsize(&terminal.master, winsize(70, 40)).unwrap();
-    terminal.screen.screen_mut().set_size(40.try_into().unwrap(), 70.try_into().unwrap());
-    terminal.until("the new size", |terminal| terminal.shows(&smaller));
+    // Too large for 39 rows: of more than one pixel the mean is shown.
+    guest.mode(96, 96, 96);
+    guest.draw(&Picture::solid(96, 96, [7, 8, 9]), 96, 0);
+    terminal.until("the mode", |terminal| terminal.shows(&Picture::solid(78, 78, [7, 8, 9])));
+    assert!(terminal.status().contains("96x96"), "{}", terminal.status());
+    let larger = Picture::known(96, 96);
+    guest.draw(&larger, 96, 0);
+    tcsetwinsize(&terminal.master, winsize(110, 60)).unwrap();
+    terminal.screen.screen_mut().set_size(60.try_into().unwrap(), 110.try_into().unwrap());
+    terminal.until("the new size", |terminal| terminal.shows(&larger));
 
     guest.register(4, 0);
     terminal.until("off", |terminal| terminal.status().contains("off"));

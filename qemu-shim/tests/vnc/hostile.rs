@@ -20,8 +20,13 @@ fn assert_serves(stage: &Stage) {
 fn garbage_ends_the_connection_and_nothing_else() {
     let stage = Stage::new("mbochs-small");
     stage.mode(640, 480);
-    let openings: [&[u8]; 5] =
-        [b"GET / HTTP/1.1\r\n\r\n", b"RFB 004.001\n\x01", b"RFB 003.008\n\x63", &[0xff; 4096], b"RFB 999.999\n"];
+    let openings: [&[u8]; 5] = [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"RFB 004.001\n\x01",
+        b"RFB 003.008\n\x63",
+        &[0xff; 4096],
+        b"RFB 999.999\n",
+    ];
     for opening in openings {
         let mut viewer = Viewer::raw(&stage.path);
         viewer.send(opening);

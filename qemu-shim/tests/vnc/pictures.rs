@@ -4,9 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::stage::Stage;
-use crate::viewer::{
-    CONTINUOUS, COPY_RECT, CURSOR, DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE, FENCE, Got, Viewer,
-};
+use crate::viewer::{CONTINUOUS, COPY_RECT, CURSOR, DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE, FENCE, Got, Viewer};
 
 fn bytes(pixels: impl IntoIterator<Item = u32>) -> Vec<u8> {
     pixels.into_iter().flat_map(u32::to_le_bytes).collect()

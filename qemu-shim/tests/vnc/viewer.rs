@@ -172,7 +172,9 @@ impl Viewer {
                     self.pixels = vec![0; usize::from(width) * usize::from(height)];
                 }
             }
-            CURSOR => self.skip(usize::from(height) * (usize::from(width) * 4 + usize::from(width).div_ceil(8))),
+            CURSOR => {
+                self.skip(usize::from(height) * (usize::from(width) * 4 + usize::from(width).div_ceil(8)))
+            }
             other => panic!("encoding {other}"),
         }
         got
