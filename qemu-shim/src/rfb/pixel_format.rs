@@ -107,6 +107,9 @@ pub struct PixelFormat {
 /// Levels of each colour in our colour map: as many as fit in 256 entries, with the same for all three.
 const LEVELS: u8 = 6;
 
+/// From one level to the next in a colour map, where full intensity is 65535.
+const STEP: u16 = u16::MAX / 5;
+
 impl PixelFormat {
     /// That of our frames: 32 bits per pixel, depth 24, little-endian `0x00RRGGBB`.
     pub const SERVER: Self = Self {
@@ -226,8 +229,7 @@ impl PixelFormat {
         }
         let mut message = vec![1, 0, 0, 0];
         message.extend(u16::from(LEVELS).saturating_pow(3).to_be_bytes());
-        let level =
-            |index: u8| u16::from(index).saturating_mul(u16::MAX / (u16::from(LEVELS).saturating_sub(1)));
+        let level = |index: u8| u16::from(index).saturating_mul(STEP);
         for red in 0..LEVELS {
             for green in 0..LEVELS {
                 for blue in 0..LEVELS {

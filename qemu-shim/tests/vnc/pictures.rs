@@ -14,7 +14,7 @@ fn bytes(pixels: impl IntoIterator<Item = u32>) -> Vec<u8> {
 fn a_picture_arrives_and_then_only_what_changes() {
     let stage = Stage::new("mbochs-small");
     stage.mode(640, 480);
-    let drawn: Vec<u32> = (0..640 * 480).map(|n| n * 7 & 0xff_ffff).collect();
+    let drawn: Vec<u32> = (0..640 * 480).map(|n| (n * 7) & 0xff_ffff).collect();
     stage.draw(0, &bytes(drawn.iter().copied()));
     let mut viewer = Viewer::connect(&stage.path);
     viewer.set_encodings(&[0, DESKTOP_SIZE]);
@@ -136,12 +136,12 @@ fn a_screen_that_goes_off_is_not_shown_as_live() {
 fn rows_that_scroll_are_copied() {
     let stage = Stage::new("mbochs-small");
     stage.mode(640, 480);
-    let page = |first: u32| bytes((0..640 * 480).map(|n| (first + n / 640) * 0x01_0307 & 0xff_ffff));
+    let page = |first: u32| bytes((0..640 * 480).map(|n| ((first + n / 640) * 0x01_0307) & 0xff_ffff));
     stage.draw(0, &page(0));
     let mut viewer = Viewer::connect(&stage.path);
     viewer.set_encodings(&[0, COPY_RECT, DESKTOP_SIZE]);
     viewer.update(false);
-    while viewer.pixels[0] != 0 || viewer.pixels[640 * 479] != 479 * 0x01_0307 & 0xff_ffff {
+    while viewer.pixels[0] != 0 || viewer.pixels[640 * 479] != (479 * 0x01_0307) & 0xff_ffff {
         viewer.update(true);
     }
     // A flip, so that the picture scrolls in one piece.

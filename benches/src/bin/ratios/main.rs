@@ -13,13 +13,16 @@
 //! It is a program and not a test: a test that fails because the machine is busy teaches people to ignore it.
 
 mod allocations;
+mod compose;
 mod damage;
 mod idle;
 mod in_process;
+mod pixman;
 mod placement;
 mod programs;
 mod screendump;
 mod socket;
+mod vnc;
 
 use std::error::Error;
 use std::io::Write;
@@ -37,12 +40,14 @@ type Report<'a> = &'a mut dyn FnMut(Figure) -> Result<(), Box<dyn Error>>;
 type Measure = fn(Report<'_>) -> Result<(), Box<dyn Error>>;
 
 /// The measurements by their names on the command line; all of them where none is named.
-const PARTS: [(&str, Measure); 5] = [
+const PARTS: [(&str, Measure); 7] = [
     ("in-process", in_process::measure),
     ("socket", socket::measure),
     ("idle", idle::measure),
     ("screendump", screendump::measure),
     ("damage", damage::measure),
+    ("compose", compose::measure),
+    ("vnc", vnc::measure),
 ];
 
 fn main() -> ExitCode {

@@ -86,7 +86,13 @@ impl Pixman {
     }
 
     /// An image of this format over words of pixels, as many as it needs; `None` for formats it is not asked about here.
-    pub(crate) fn image(self, format: Fourcc, width: usize, height: usize, mut pixels: Vec<u32>) -> Option<Image> {
+    pub(crate) fn image(
+        self,
+        format: Fourcc,
+        width: usize,
+        height: usize,
+        mut pixels: Vec<u32>,
+    ) -> Option<Image> {
         // PIXMAN_FORMAT(bits per pixel, order of channels, bits of alpha, red, green, blue)
         let (code, bytes) = match format {
             Fourcc::XRGB8888 => (0x2002_0888, 4),

@@ -3,6 +3,10 @@
 //! An [`Encoder`] has no client. It compresses each update from an empty history and ends it with a sync flush, never with
 //! an end of stream, so that the same bytes continue the stream of whatever client they are sent to: ten clients who want
 //! the same [`Settings`] cost one compression. What little differs between them is in [`ClientStreams`].
+#![cfg_attr(
+    not(test),
+    deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)
+)]
 
 pub mod pseudo;
 
@@ -17,7 +21,7 @@ mod tight;
 mod zlib;
 mod zrle;
 
-pub use self::encoded::{ClientStreams, Encoded};
+pub use self::encoded::{ClientStreams, Encoded, PARTS};
 pub use self::rect::{copy_rect, rect_header, update_header};
 pub use super::encodings::Encoding;
 
@@ -34,7 +38,8 @@ use crate::{Frame, Rect};
 /// small ones cost more than the pixels between them.
 const MOST_RECTS: usize = 4096;
 
-/// Rectangles in an update behind which each one given is sent as one, however it would be split.
+/// Rectangles in an update behind which each one given is sent as it is, and before which none is looked through that might
+/// lead there. So an update has at most this many, one of the largest frame's in blocks (4096) and one for each given.
 const CROWDED: u16 = 50_000;
 
 /// All that decides what bytes a picture becomes. Clients with equal settings can share an [`Encoder`].

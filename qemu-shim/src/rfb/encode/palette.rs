@@ -70,15 +70,65 @@ impl Palette {
     }
 }
 
-/// Appends indices packed into `bits` bits each (1, 2 or 4), the leftmost in the highest bits, each row in bytes of its own.
-pub(super) fn pack(indices: &[u8], width: usize, bits: usize, out: &mut Vec<u8>) {
-    let per_byte = 8 / bits.clamp(1, 8);
+/// Bits of a packed index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bits {
+    One,
+    Two,
+    Four,
+    Eight,
+}
+
+impl Bits {
+    /// The fewest that number so many colours.
+    pub(super) fn of(colours: usize) -> Self {
+        match colours {
+            ..=2 => Self::One,
+            3..=4 => Self::Two,
+            5..=16 => Self::Four,
+            _ => Self::Eight,
+        }
+    }
+
+    /// How many they are.
+    pub(super) fn count(self) -> u8 {
+        match self {
+            Self::One => 1,
+            Self::Two => 2,
+            Self::Four => 4,
+            Self::Eight => 8,
+        }
+    }
+
+    /// Bytes of a row of so many indices.
+    pub(super) fn stride(self, width: usize) -> usize {
+        (width * usize::from(self.count())).div_ceil(8)
+    }
+}
+
+/// Appends packed indices, the leftmost in the highest bits, each row of `width` in bytes of its own.
+pub(super) fn pack(indices: &[u8], width: usize, bits: Bits, out: &mut Vec<u8>) {
+    match bits {
+        Bits::One => pack_groups::<8>(indices, width, out),
+        Bits::Two => pack_groups::<4>(indices, width, out),
+        Bits::Four => pack_groups::<2>(indices, width, out),
+        Bits::Eight => out.extend_from_slice(indices),
+    }
+}
+
+/// Packs `N` indices, at least 2, into each byte.
+fn pack_groups<const N: usize>(indices: &[u8], width: usize, out: &mut Vec<u8>) {
+    let bits = 8 / N;
+    let joined = |group: [u8; N]| group.into_iter().fold(0, |byte, index| byte << bits | index);
     for row in indices.chunks(width.max(1)) {
-        let (whole, rest) = row.split_at(row.len() - row.len() % per_byte);
-        let joined = |group: &[u8]| group.iter().fold(0, |byte, index| byte << bits | index);
-        out.extend(whole.chunks_exact(per_byte).map(joined));
+        let (whole, rest) = row.as_chunks::<N>();
+        out.extend(whole.iter().map(|group| joined(*group)));
         if !rest.is_empty() {
-            out.push(joined(rest) << (bits * (per_byte - rest.len())));
+            let mut last = [0; N];
+            for (index, from) in last.iter_mut().zip(rest) {
+                *index = *from;
+            }
+            out.push(joined(last));
         }
     }
 }
@@ -92,14 +142,18 @@ mod tests {
     #[test]
     fn bits_start_at_the_left() {
         let mut out = Vec::new();
-        pack(&[1, 0, 0, 0, 0, 0, 0, 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 1], 9, 1, &mut out);
+        pack(&[1, 0, 0, 0, 0, 0, 0, 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 1], 9, Bits::One, &mut out);
         assert_eq!(out, [0x81, 0x80, 0x40, 0x80]);
         out.clear();
-        pack(&[3, 2, 1, 0, 1], 5, 2, &mut out);
+        pack(&[3, 2, 1, 0, 1], 5, Bits::Two, &mut out);
         assert_eq!(out, [0b1110_0100, 0b0100_0000]);
         out.clear();
-        pack(&[15, 1, 9], 3, 4, &mut out);
+        pack(&[15, 1, 9], 3, Bits::Four, &mut out);
         assert_eq!(out, [0xf1, 0x90]);
+        out.clear();
+        pack(&[15, 1, 255], 3, Bits::Eight, &mut out);
+        assert_eq!(out, [15, 1, 255]);
+        assert_eq!([2, 3, 16, 17].map(|colours| Bits::of(colours).stride(9)), [2, 3, 5, 9]);
     }
 
     proptest! {

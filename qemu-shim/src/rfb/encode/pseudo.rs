@@ -2,6 +2,7 @@
 //!
 //! Each function appends one rectangle; who asked for which is the session's business.
 
+use super::palette::{Bits, pack};
 use super::pixels::Pixels;
 use super::rect::rect_header;
 use crate::cursor::MAX_SIDE;
@@ -61,7 +62,7 @@ pub fn cursor(cursor: &Cursor, format: &PixelFormat, out: &mut Vec<u8>) {
     let colours: Vec<u32> = pixels.iter().map(|pixel| unmultiplied(*pixel)).collect();
     Pixels::plain(format).convert(&colours, out);
     let shown: Vec<u8> = pixels.iter().map(|pixel| u8::from(alpha(*pixel) >= 128)).collect();
-    super::palette::pack(&shown, rect.width as usize, 1, out);
+    pack(&shown, rect.width as usize, Bits::One, out);
 }
 
 /// The cursor for a client that draws it with alpha: always red, green, blue, alpha, multiplied. Sent as Raw.

@@ -2,7 +2,7 @@
 
 use flate2::CompressError;
 
-use super::deflate::Deflater;
+use super::deflate::{Deflater, Window};
 use super::encoded::{Encoded, Stream};
 use super::pixels::Pixels;
 use super::rect::{rect_header, rows};
@@ -23,7 +23,7 @@ impl Zlib {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             pixels: Pixels::plain(&settings.format),
-            deflater: Deflater::new(settings.level, false),
+            deflater: Deflater::new(settings.level, false, Window::Long),
             batch: Vec::new(),
         }
     }

@@ -2,9 +2,9 @@
 
 use flate2::CompressError;
 
-use super::deflate::Deflater;
+use super::deflate::{Deflater, Window};
 use super::encoded::{Encoded, Stream};
-use super::palette::{Palette, pack};
+use super::palette::{Bits, Palette, pack};
 use super::pixels::Pixels;
 use super::rect::{rect_header, rows};
 use super::{Encoding, Settings};
@@ -40,7 +40,7 @@ impl Zrle {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             pixels: Pixels::zrle(&settings.format),
-            deflater: Deflater::new(settings.level, false),
+            deflater: Deflater::new(settings.level, false, Window::Long),
             palette: Palette::new(),
             tiles: Vec::new(),
             indices: [0; TILE * TILE],
@@ -125,19 +125,15 @@ impl Zrle {
         }
         let colours = self.palette.colours();
         let count = u8::try_from(colours.len()).unwrap_or_default();
-        let bits = match colours.len() {
-            0 | 1 => {
-                self.batch.push(1);
-                self.pixels.put(colours, &mut self.batch);
-                return;
-            }
-            2 => 1,
-            3 | 4 => 2,
-            _ => 4,
-        };
+        if colours.len() < 2 {
+            self.batch.push(1);
+            self.pixels.put(colours, &mut self.batch);
+            return;
+        }
+        let bits = Bits::of(colours.len());
         let palette_runs = colours.len() * size + 2 * runs - singles;
         let packed = match colours.len() {
-            ..=MOST_PACKED => colours.len() * size + (width * bits).div_ceil(8) * (tile.len() / width.max(1)),
+            ..=MOST_PACKED => colours.len() * size + bits.stride(width) * (tile.len() / width.max(1)),
             _ => usize::MAX,
         };
         let least = raw.min(plain).min(palette_runs).min(packed);

@@ -1,17 +1,18 @@
 //! Tight's own compression: bytes in one of four deflate streams.
 //!
-//! The first block of a stream in an update has the bit set that makes the client start the stream anew: with that, an
-//! update depends on nothing that was sent before.
+//! In an update nothing refers to anything that was sent before, but a client's streams go on: [`Encoded`] says why.
 
 use flate2::CompressError;
 
-use super::super::deflate::Deflater;
-use super::super::palette::pack;
+use super::super::deflate::{Deflater, Window};
+use super::super::encoded::Encoded;
+use super::super::palette::{Bits, pack};
 use super::super::pixels::Pixels;
 use super::split::Limits;
-use super::{Block, compact_length};
+use super::Block;
 
-/// Rectangles at most 2048 pixels wide (rfbproto "Tight Encoding"); the area is what viewers are used to.
+/// The protocol allows rectangles 2048 pixels wide (rfbproto "Tight Encoding"). Narrower ones have fewer colours, and more rows
+/// that the compressor can look back on. The area is what viewers are used to.
 pub(super) const LIMITS: Limits = Limits { width: 512, area: 65_536 };
 
 /// Data shorter than this is sent as it is.
@@ -51,12 +52,12 @@ impl Basic {
         &mut self,
         block: &Block,
         pixels: &Pixels,
-        out: &mut Vec<u8>,
+        encoded: &mut Encoded,
     ) -> Result<(), CompressError> {
         self.bytes.clear();
         pixels.put(&block.values, &mut self.bytes);
-        out.push(self.control(FULL));
-        self.data(FULL, out)
+        encoded.more().push(FULL << 4);
+        self.data(FULL, encoded)
     }
 
     /// Appends a block of indices: a bit each for two colours, else a byte.
@@ -64,45 +65,35 @@ impl Basic {
         &mut self,
         block: &Block,
         pixels: &Pixels,
-        out: &mut Vec<u8>,
+        encoded: &mut Encoded,
     ) -> Result<(), CompressError> {
         let colours = block.palette.colours();
         self.bytes.clear();
         let stream = if colours.len() == 2 {
-            pack(&block.indices, block.width, 1, &mut self.bytes);
+            pack(&block.indices, block.width, Bits::One, &mut self.bytes);
             MONO
         } else {
             self.bytes.extend_from_slice(&block.indices);
             INDEXED
         };
-        out.extend([FILTER | self.control(stream), PALETTE_FILTER]);
+        let out = encoded.more();
+        out.extend([FILTER | stream << 4, PALETTE_FILTER]);
         out.push(u8::try_from(colours.len().saturating_sub(1)).unwrap_or(u8::MAX));
         pixels.put(colours, out);
-        self.data(stream, out)
+        self.data(stream, encoded)
     }
 
-    /// The control byte of data that is about to go into a stream.
-    fn control(&self, stream: u8) -> u8 {
-        let fresh = match self.streams.get(usize::from(stream)) {
-            Some(Some(deflater)) => deflater.is_fresh(),
-            _ => true,
-        };
-        let reset = if fresh && self.bytes.len() >= LEAST_COMPRESSED { 1 << stream } else { 0 };
-        stream << 4 | reset
-    }
-
-    fn data(&mut self, stream: u8, out: &mut Vec<u8>) -> Result<(), CompressError> {
+    fn data(&mut self, stream: u8, encoded: &mut Encoded) -> Result<(), CompressError> {
         let place = self.streams.get_mut(usize::from(stream));
         let Some(place) = place.filter(|_| self.bytes.len() >= LEAST_COMPRESSED) else {
-            out.extend_from_slice(&self.bytes);
+            encoded.more().extend_from_slice(&self.bytes);
             return Ok(());
         };
-        let deflater = place.get_or_insert_with(|| Deflater::new(self.level, true));
+        let deflater = place.get_or_insert_with(|| Deflater::new(self.level, false, Window::Long));
         self.compressed.clear();
         deflater.feed(&self.bytes, &mut self.compressed)?;
         deflater.flush(&mut self.compressed)?;
-        compact_length(self.compressed.len(), out);
-        out.extend_from_slice(&self.compressed);
+        encoded.tight_block(stream, &self.compressed);
         Ok(())
     }
 }

@@ -15,12 +15,12 @@ use flate2::CompressError;
 
 use self::basic::Basic;
 use self::png::Png;
-use self::split::{Piece, Splitter};
+use self::split::{Piece, Splitter, most_pieces};
 use super::encoded::Encoded;
 use super::palette::Palette;
 use super::pixels::Pixels;
 use super::rect::{rect_header, rows};
-use super::{Encoding, Settings};
+use super::{CROWDED, Encoding, Settings};
 use crate::rfb::pixel_format::PixelFormat;
 use crate::{Frame, Rect};
 
@@ -107,8 +107,9 @@ impl Tight {
             Back::Png(_) => png::LIMITS,
         };
         let mut splitter = std::mem::take(&mut self.splitter);
+        let fills = u64::from(encoded.count()) + most_pieces(rect) <= u64::from(CROWDED);
         let done = splitter
-            .split(frame, rect, limits)
+            .split(frame, rect, limits, fills)
             .iter()
             .try_for_each(|piece| self.piece(frame, piece, encoded));
         self.splitter = splitter;
@@ -140,8 +141,8 @@ impl Tight {
             return Ok(());
         }
         match (&mut self.back, few) {
-            (Back::Basic(basic), true) => basic.palette(&self.block, &self.pixels, out),
-            (Back::Basic(basic), false) => basic.full(&self.block, &self.pixels, out),
+            (Back::Basic(basic), true) => basic.palette(&self.block, &self.pixels, encoded),
+            (Back::Basic(basic), false) => basic.full(&self.block, &self.pixels, encoded),
             (Back::Png(png), true) => png.palette(&self.block, &self.rgb, out),
             (Back::Png(png), false) => png.full(&self.block, &self.rgb, out),
         }
@@ -185,7 +186,7 @@ impl Tight {
 }
 
 /// Appends a length of up to 22 bits, 7 to a byte, the lowest first.
-fn compact_length(length: usize, out: &mut Vec<u8>) {
+pub(super) fn compact_length(length: usize, out: &mut Vec<u8>) {
     let [low, middle, high] = [length & 0x7f, length >> 7 & 0x7f, length >> 14 & 0xff]
         .map(|bits| u8::try_from(bits).unwrap_or(u8::MAX));
     match length {

@@ -5,15 +5,15 @@
 
 use flate2::CompressError;
 
-use super::super::deflate::Deflater;
-use super::super::palette::pack;
+use super::super::deflate::{Deflater, Window};
+use super::super::palette::{Bits, pack};
 use super::super::pixels::Pixels;
 use super::split::Limits;
 use super::{Block, compact_length};
 
 /// Larger blocks than Tight's: each starts from nothing, with 57 bytes around it. Their bytes stay below the 4 MiB that the
 /// length can say, even if nothing can be compressed.
-pub(super) const LIMITS: Limits = Limits { width: 1024, area: 262_144 };
+pub(super) const LIMITS: Limits = Limits { width: 1024, area: 131_072 };
 
 /// Compression-control byte of a PNG file (rfbproto "Tight PNG Encoding").
 const PNG: u8 = 0xa0;
@@ -25,9 +25,14 @@ const SIGNATURE: [u8; 8] = [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n'];
 const RGB: u8 = 2;
 const INDEXED: u8 = 3;
 
+/// Highest compression level of filtered pixels: with the next one the compressor makes them larger.
+const HIGHEST: u8 = 7;
+
 #[derive(Debug)]
 pub(super) struct Png {
-    deflater: Deflater,
+    indices: Deflater,
+    /// Filters leave small numbers that hardly repeat but by chance: a short window makes them smaller, and is fast.
+    differences: Deflater,
     bytes: Vec<u8>,
     filtered: Filtered,
     compressed: Vec<u8>,
@@ -37,7 +42,8 @@ pub(super) struct Png {
 impl Png {
     pub(super) fn new(level: u8) -> Self {
         Self {
-            deflater: Deflater::new(level, true),
+            indices: Deflater::new(level, true, Window::Long),
+            differences: Deflater::new(level.min(HIGHEST), true, Window::Short),
             bytes: Vec::new(),
             filtered: Filtered::default(),
             compressed: Vec::new(),
@@ -55,15 +61,18 @@ impl Png {
         self.bytes.clear();
         rgb.put(&block.values, &mut self.bytes);
         self.begin(block, 8, RGB);
+        self.differences.restart();
         let stride = block.width * 3;
         let mut above: &[u8] = &[];
         for row in self.bytes.chunks(stride.max(1)) {
             let (filter, line) = self.filtered.best(row, above);
-            self.deflater.feed(&[filter], &mut self.compressed)?;
-            self.deflater.feed(line, &mut self.compressed)?;
+            self.differences.feed(&[filter], &mut self.compressed)?;
+            self.differences.feed(line, &mut self.compressed)?;
             above = row;
         }
-        self.end(out)
+        self.differences.finish(&mut self.compressed)?;
+        self.end(out);
+        Ok(())
     }
 
     /// Appends a block of indices, packed as tightly as the number of colours allows.
@@ -74,28 +83,25 @@ impl Png {
         out: &mut Vec<u8>,
     ) -> Result<(), CompressError> {
         let colours = block.palette.colours();
-        let bits: u8 = match colours.len() {
-            ..=2 => 1,
-            3..=4 => 2,
-            5..=16 => 4,
-            _ => 8,
-        };
+        let bits = Bits::of(colours.len());
         self.bytes.clear();
-        pack(&block.indices, block.width, bits.into(), &mut self.bytes);
-        self.begin(block, bits, INDEXED);
+        pack(&block.indices, block.width, bits, &mut self.bytes);
+        self.begin(block, bits.count(), INDEXED);
+        self.indices.restart();
         let mut table = Vec::with_capacity(3 * colours.len());
         rgb.put(colours, &mut table);
         chunk(*b"PLTE", &table, &mut self.file);
-        let stride = (block.width * usize::from(bits)).div_ceil(8);
+        let stride = bits.stride(block.width);
         for row in self.bytes.chunks(stride.max(1)) {
-            self.deflater.feed(&[0], &mut self.compressed)?;
-            self.deflater.feed(row, &mut self.compressed)?;
+            self.indices.feed(&[0], &mut self.compressed)?;
+            self.indices.feed(row, &mut self.compressed)?;
         }
-        self.end(out)
+        self.indices.finish(&mut self.compressed)?;
+        self.end(out);
+        Ok(())
     }
 
     fn begin(&mut self, block: &Block, depth: u8, colour_type: u8) {
-        self.deflater.restart();
         self.compressed.clear();
         self.file.clear();
         self.file.extend(SIGNATURE);
@@ -109,14 +115,12 @@ impl Png {
         chunk(*b"IHDR", &header, &mut self.file);
     }
 
-    fn end(&mut self, out: &mut Vec<u8>) -> Result<(), CompressError> {
-        self.deflater.finish(&mut self.compressed)?;
+    fn end(&mut self, out: &mut Vec<u8>) {
         chunk(*b"IDAT", &self.compressed, &mut self.file);
         chunk(*b"IEND", &[], &mut self.file);
         out.push(PNG);
         compact_length(self.file.len(), out);
         out.extend_from_slice(&self.file);
-        Ok(())
     }
 }
 
@@ -136,13 +140,13 @@ fn chunk(name: [u8; 4], data: &[u8], file: &mut Vec<u8>) {
 struct Filtered {
     sub: Vec<u8>,
     up: Vec<u8>,
+    average: Vec<u8>,
     paeth: Vec<u8>,
     black: Vec<u8>,
 }
 
 impl Filtered {
-    /// The filter whose bytes, taken as signed numbers, are nearest to zero: the specification's own advice (§12.7). The
-    /// average filter is left out; it seldom wins.
+    /// The filter whose bytes, taken as signed numbers, are nearest to zero: the specification's own advice (§12.7).
     fn best<'a>(&'a mut self, row: &'a [u8], above: &'a [u8]) -> (u8, &'a [u8]) {
         let above = if above.is_empty() {
             self.black.resize(row.len(), 0);
@@ -154,12 +158,14 @@ impl Filtered {
         let corner = || [0; 3].iter().chain(above);
         fill(&mut self.sub, row.iter().zip(left()).map(|(x, a)| x.wrapping_sub(*a)));
         fill(&mut self.up, row.iter().zip(above).map(|(x, b)| x.wrapping_sub(*b)));
+        let halves = left().zip(above).map(|(a, b)| a.midpoint(*b));
+        fill(&mut self.average, row.iter().zip(halves).map(|(x, half)| x.wrapping_sub(half)));
         let neighbours = left().zip(above).zip(corner());
         fill(
             &mut self.paeth,
             row.iter().zip(neighbours).map(|(x, ((a, b), c))| x.wrapping_sub(paeth(*a, *b, *c))),
         );
-        let all = [(0, row), (1, self.sub.as_slice()), (2, &self.up), (4, &self.paeth)];
+        let all = [(0, row), (1, self.sub.as_slice()), (2, &self.up), (3, &self.average), (4, &self.paeth)];
         all.into_iter().min_by_key(|(_, line)| distance(line)).unwrap_or((0, row))
     }
 }
