@@ -122,7 +122,7 @@ mod tests {
     fn page(first: u32, height: u32) -> Frame {
         let mut frame = Frame::new(64, height).unwrap();
         for (y, row) in (first..).zip(frame.rows_mut()) {
-            row.fill(y * 7919 & 0xff_ffff);
+            row.fill((y * 7919) & 0xff_ffff);
         }
         frame
     }

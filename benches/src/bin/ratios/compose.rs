@@ -81,7 +81,7 @@ fn faded_disc() -> Vec<u32> {
     let pixel = |n: i64| {
         let (x, y) = (n % side - side / 2, n / side - side / 2);
         let a = u32::try_from(255 - (x * x + y * y) / 4).unwrap_or(0);
-        a << 24 | a << 16 | (a / 2) << 8 | a / 3
+        (a << 24) | (a << 16) | ((a / 2) << 8) | (a / 3)
     };
     (0..side * side).map(pixel).collect()
 }

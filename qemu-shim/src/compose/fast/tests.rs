@@ -206,3 +206,12 @@ fn rounding_is_exact() {
         assert_eq!(u32::from(channels::to_8_bits(v)), (u32::from(v) + 128) / 257, "{v}");
     }
 }
+
+#[test]
+fn a_colour_above_its_alpha_is_added_up_to_white() {
+    let mut frame = Frame::new(1, 1).unwrap();
+    frame.pixels_mut().fill(0x00f0_1010);
+    let layer = Layer { x: 0, y: 0, width: 1, height: 1, pixels: Pixels::Premultiplied(&[0x0020_2030]) };
+    blend(&mut frame, &[layer], &[Rect::new(0, 0, 1, 1)]);
+    assert_eq!(frame.pixels(), [0x00ff_3040]);
+}
