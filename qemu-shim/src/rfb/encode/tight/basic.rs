@@ -8,8 +8,8 @@ use super::super::deflate::{Deflater, Window};
 use super::super::encoded::Encoded;
 use super::super::palette::{Bits, pack};
 use super::super::pixels::Pixels;
-use super::split::Limits;
 use super::Block;
+use super::split::Limits;
 
 /// The protocol allows rectangles 2048 pixels wide (rfbproto "Tight Encoding"). Narrower ones have fewer colours, and more rows
 /// that the compressor can look back on. The area is what viewers are used to.
