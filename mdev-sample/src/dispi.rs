@@ -181,6 +181,12 @@ impl Dispi {
         u64::from(pixels).saturating_mul(u64::from(BYTES_PER_PIXEL))
     }
 
+    /// In how much time a base that waits takes effect, if one does and nobody writes again. `now` is asked only then.
+    pub fn settles_in(&self, now: impl FnOnce() -> Duration) -> Option<Duration> {
+        let since = self.stale_since?;
+        Some(LATCH_TIMEOUT.saturating_sub(now().saturating_sub(since)))
+    }
+
     /// The scanout: its geometry and the offset of its first pixel in the video memory, in bytes. `None` while the
     /// display is off, its mode is none (not 32 bits per pixel, a side below 64), or does not fit the video memory.
     /// `now` is asked only while a base waits.
@@ -321,7 +327,10 @@ mod tests {
         let mut dispi = on(640, 480);
         let _ = dispi.write(X_OFFSET, 8, Duration::from_secs(10));
         assert_eq!(dispi.scanout(at(10)).unwrap().1, 0);
+        assert_eq!(dispi.settles_in(at(10)), Some(LATCH_TIMEOUT));
+        assert_eq!(dispi.settles_in(at(12)), Some(Duration::ZERO), "overdue, nobody has looked");
         assert_eq!(dispi.scanout(at(11)).unwrap().1, 32);
+        assert_eq!(dispi.settles_in(at(11)), None);
     }
 
     #[test]

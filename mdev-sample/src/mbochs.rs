@@ -184,6 +184,10 @@ impl Model for Mbochs {
         Some(Scanout::primary(self.byte_order.format(), geometry, offset))
     }
 
+    fn changes_in(&mut self) -> Option<Duration> {
+        self.dispi.settles_in(&self.clock)
+    }
+
     fn reset(&mut self, _: &Platform<'_>) {
         self.dispi.reset();
         self.blank = false;

@@ -126,7 +126,7 @@ impl DeviceType {
         self.description
     }
 
-    /// How many of it a parent has room for.
+    /// How many of it a parent has room for, if there is nothing else.
     #[must_use]
     pub fn available_instances(&self) -> u32 {
         self.available_instances
@@ -142,15 +142,15 @@ impl DeviceType {
         }
     }
 
-    /// Its sysfs attributes as one line of JSON.
+    /// Its sysfs attributes as one line of JSON, while its parent has room for so many.
     #[must_use]
-    pub fn to_json(&self) -> String {
+    pub fn to_json(&self, available_instances: u32) -> String {
         let attributes = Attributes {
             r#type: self.name,
             name: self.name,
             description: self.description,
             device_api: "vfio-pci",
-            available_instances: self.available_instances.to_string(),
+            available_instances: available_instances.to_string(),
         };
         serde_json::to_string(&attributes).unwrap_or_default()
     }
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn attributes_are_the_kernels() {
-        let json = DeviceType::find("mbochs-small").unwrap().to_json();
+        let json = DeviceType::find("mbochs-small").unwrap().to_json(64);
         let expected = concat!(
             r#"{"type":"mbochs-small","name":"mbochs-small","description":"virtual display, 4 MB video memory","#,
             r#""device_api":"vfio-pci","available_instances":"64"}"#

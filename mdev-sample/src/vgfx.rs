@@ -25,8 +25,10 @@
 //! mode is not shown. A plane whose format is unknown or whose pixels leave the video memory is off. Blanking
 //! (0x400) turns every plane off; RESET clears everything.
 
+use std::time::Duration;
+
 use vfio_gfx::abi::PlaneKind;
-use vfio_gfx::device::{Model, Platform, Scanout};
+use vfio_gfx::device::{Model, Platform, Scanout, ScanoutMemory};
 use vfio_gfx::format::{Fourcc, Modifier};
 use vfio_gfx::plane::Geometry;
 
@@ -137,6 +139,7 @@ fn scanout(kind: PlaneKind, plane: &Plane, vram_size: u64) -> Option<Scanout> {
         format,
         modifier: Modifier::LINEAR,
         geometry,
+        memory: ScanoutMemory::Vram,
         offset,
         size,
         position: if on_screen { (plane[X].cast_signed(), plane[Y].cast_signed()) } else { (0, 0) },
@@ -185,6 +188,10 @@ impl Model for Vgfx {
         scanout(kind, plane, self.vram_size)
     }
 
+    fn changes_in(&mut self) -> Option<Duration> {
+        self.bochs.changes_in()
+    }
+
     fn reset(&mut self, platform: &Platform<'_>) {
         self.bochs.reset(platform);
         (self.staged, self.live) = ([[0; REGISTERS]; 3], [[0; REGISTERS]; 3]);
@@ -195,13 +202,14 @@ impl Model for Vgfx {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     use proptest::prelude::*;
     use vfio_gfx::abi::Interface;
     use vfio_gfx::device::{Device, DisplayEvents, SharedDevice};
     use vfio_gfx::display::{Display, Local};
     use vfio_gfx::plane::Source;
+
+    use crate::dispi::LATCH_TIMEOUT;
 
     fn device() -> Device {
         crate::DeviceType::find("vgfx-hd").unwrap().create(None).unwrap()
@@ -339,6 +347,30 @@ mod tests {
             write32(device, COMMIT, 0);
         });
         expect(DisplayEvents::PLANE_OFF, &Device::reset);
+    }
+
+    /// A base that the guest never completes is shown after a while, and told then, to who waits here and to who has only
+    /// a descriptor.
+    #[test]
+    fn whoever_waits_is_told_of_what_happens_by_itself() {
+        let shared = SharedDevice::new(device());
+        let mut display = Display::open(Box::new(Local::new(shared.clone()))).unwrap();
+        for (register, value) in [(3u64, 32u16), (1, 640), (2, 480), (4, 0x41)] {
+            shared.lock().guest_write(2, 0x500 + 2 * register, &value.to_le_bytes()).unwrap();
+        }
+        let watch = display.backend().watch().unwrap().unwrap();
+        let start = std::time::Instant::now();
+        shared.lock().guest_write(2, 0x510, &8u16.to_le_bytes()).unwrap();
+        assert_eq!(watch.wait(Duration::from_secs(30)).unwrap(), DisplayEvents::FLIP);
+        let took = start.elapsed();
+        assert!((LATCH_TIMEOUT..LATCH_TIMEOUT * 10).contains(&took), "{took:?}");
+        assert_eq!(watch.wait(Duration::ZERO).unwrap(), DisplayEvents::empty());
+        // Somebody asks before the timer does: what they find, everybody is told.
+        shared.lock().guest_write(2, 0x510, &16u16.to_le_bytes()).unwrap();
+        std::thread::sleep(LATCH_TIMEOUT + Duration::from_millis(10));
+        let plane = display.plane(PlaneKind::Primary).unwrap().unwrap();
+        assert_eq!(plane.source.offset() % 4096, 64);
+        assert!(watch.eventfds().iter().any(|fd| rustix::io::read(fd, &mut [0; 8]).is_ok()));
     }
 
     proptest! {

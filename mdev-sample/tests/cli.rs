@@ -117,7 +117,7 @@ fn attach(path: &Path, role: Role) -> Client {
 fn bad_command_lines_are_status_2_and_one_line() {
     let serve =
         |args: &[&str]| [&["serve"], args].concat().iter().map(ToString::to_string).collect::<Vec<_>>();
-    let cases: [(Vec<String>, &str); 13] = [
+    let cases: [(Vec<String>, &str); 17] = [
         (vec![], "no command"),
         (vec!["frobnicate".into()], "frobnicate"),
         (vec!["types".into(), "--yaml".into()], "--yaml"),
@@ -131,6 +131,10 @@ fn bad_command_lines_are_status_2_and_one_line() {
         (serve(&["--type", "mdpy-vga", "--socket", "/tmp/x", "--interfaces", "all"]), "region, dmabuf, both"),
         (serve(&["--type", "mdpy-vga", "--socket", "/tmp/x", "--socket", "/tmp/y"]), "--socket"),
         (serve(&["--type", "mdpy-vga", "--socket"]), "--socket"),
+        (serve(&["--type", "mdpy-vga", "--socket", "/tmp/x", "--definitions", "/tmp"]), "--definitions"),
+        (serve(&["--type", "mdpy-vga", "--socket", "/tmp/x", "--socket-dir", "/tmp"]), "--socket-dir"),
+        (vec!["create".into()], "--type"),
+        (vec!["remove".into(), "7".into()], "<UUID>"),
     ];
     for (args, culprit) in cases {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();

@@ -136,6 +136,25 @@ impl Guest {
         self.tell("text", "GUEST: TEXT");
     }
 
+    /// Has the guest start a shell on its screen, for whoever has its keyboard.
+    ///
+    /// # Panics
+    /// If the guest cannot.
+    #[track_caller]
+    pub fn show_shell(&mut self) {
+        self.tell("shell", "GUEST: SHELL");
+    }
+
+    /// Has the guest's bochs-drm begin again, with the display off for a second, and waits for a framebuffer of `size`: what
+    /// the monitor prefers.
+    ///
+    /// # Panics
+    /// If the guest cannot, or makes it another size.
+    #[track_caller]
+    pub fn restart_driver(&mut self, size: (u32, u32)) {
+        self.tell("driver", &format!("GUEST: DRIVER {}x{}", size.0, size.1));
+    }
+
     /// Has the guest power off, and waits until QEMU has ended.
     ///
     /// # Panics

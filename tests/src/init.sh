@@ -56,6 +56,25 @@ while read -r command; do
         { printf '\033[2J\033[H\033[44;37m'; for line in 1 2 3 4 5 6 7 8; do echo "guest text line $line"; done; } > /dev/tty1
         echo "GUEST: TEXT"
         ;;
+    shell)
+        # The keyboard's language is that of the kernel, US.
+        bind 1
+        printf '\033[0m\033[2J\033[H\033[?25l' > /dev/tty1
+        setsid sh -c 'exec sh -i < /dev/tty1 > /dev/tty1 2>&1' &
+        echo "GUEST: SHELL"
+        ;;
+    driver)
+        # The driver, again: it looks at the monitor only when it comes.
+        bind 0
+        for device in /sys/bus/pci/drivers/bochs-drm/0000:*; do
+            name="${device##*/}"
+            echo "$name" > "${device%/*}/unbind"
+            sleep 1
+            echo "$name" > /sys/bus/pci/drivers/bochs-drm/bind
+        done
+        bind 1
+        echo "GUEST: DRIVER $(tr , x < $fb/virtual_size)"
+        ;;
     reboot) reboot -f ;;
     poweroff) poweroff -f ;;
     *) echo "GUEST: FAILED unknown command '$command'" ;;

@@ -5,6 +5,7 @@
 //! ```text
 //! root/                         a Debian tree with QEMU, busybox, edid-decode, kernels and a compiler
 //! root-12/                      Debian 12 with its QEMU, 7.2
+//! viewers/                      a Debian tree with VNC viewers and an X server
 //! guest/KERNEL/vmlinuz          a kernel, KERNEL being "linux-6.12" or "linux-newest"
 //! guest/KERNEL/release          its release, as `uname -r` prints it
 //! guest/KERNEL/drivers/DRIVER/  the modules a driver needs, decompressed, named NN-MODULE.ko in load order
@@ -120,6 +121,12 @@ impl Lab {
         self.dir.join("root-12")
     }
 
+    /// The Debian tree with VNC viewers.
+    #[must_use]
+    pub fn viewers(&self) -> PathBuf {
+        self.dir.join("viewers")
+    }
+
     /// The file that says that `step` is done.
     #[must_use]
     pub fn stamp(&self, step: &str) -> PathBuf {
@@ -182,6 +189,24 @@ impl Lab {
         // TCG is a module there.
         qemu.env("QEMU_MODULE_DIR", root.join(LIBRARIES).join("qemu"));
         Ok(qemu)
+    }
+
+    /// A program in the tree of viewers, run with `dir` as its `/tmp`, for sockets and pictures.
+    ///
+    /// Unlike the others it runs in a `chroot`: an X server looks for its keyboards, and viewers for their fonts, under names
+    /// that are compiled in. What it takes besides is a namespace, which needs no root either.
+    #[must_use]
+    pub fn viewer(&self, dir: &Path, name: &str) -> Command {
+        const ENTER: &str = r#"root="$1" tmp="$2"; shift 2
+            for dir in proc dev; do mount --rbind "/$dir" "$root/$dir"; done
+            mount --bind "$tmp" "$root/tmp"
+            cd /tmp 2> /dev/null || cd /
+            exec chroot "$root" "$@""#;
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-euc", ENTER, "sh"]);
+        command.arg(self.viewers()).arg(dir).arg("/usr/bin/env").arg("--chdir=/tmp").arg(name);
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", "/tmp").env("LC_ALL", "C.UTF-8");
+        command
     }
 }
 

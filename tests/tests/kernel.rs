@@ -122,6 +122,9 @@ fn udmabuf(machine: &mut Machine) {
         assert_eq!(facts["buffer"], expected, "{facts}");
         expect_gradient(machine, &device, (1024, 768), &format!("udmabuf-{interfaces}"));
     }
+    // Guest memory in many pieces, which no program of ours shows by itself. Twice, as above.
+    machine.success("udmabuf-probe");
+    machine.success("udmabuf-probe");
 }
 
 #[test]
@@ -137,7 +140,7 @@ fn kernel_devices_and_dma_bufs_of_linux_6_12() {
             kernel: Kernel::Linux612,
             drivers: &["mdpy", "mbochs"],
             modules: &["kernel/drivers/vfio/vfio_iommu_type1.ko"],
-            programs: &["mdev-sample", "qemu-shim", "kernel-probe"],
+            programs: &["mdev-sample", "qemu-shim", "kernel-probe", "udmabuf-probe"],
         },
     );
     machine.success("ls -l /dev/vfio /dev/udmabuf");

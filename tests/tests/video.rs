@@ -3,7 +3,7 @@
 //! Needs FFmpeg in the lab; without it, or without a lab, this is skipped.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -30,10 +30,17 @@ const SIZE: (u32, u32) = (1024, 768);
 /// The lab, if FFmpeg is in it.
 fn lab_with_ffmpeg(test: &str) -> Option<Lab> {
     let lab = Lab::open().and_then(|lab| {
-        let there = ["ffmpeg", "ffprobe"].iter().all(|name| lab.root().join("usr/bin").join(name).exists());
+        let there =
+            ["ffmpeg", "ffprobe"].iter().all(|name| lab.viewers().join("usr/bin").join(name).exists());
         if there { Ok(lab) } else { Err("no ffmpeg in the lab".into()) }
     });
     lab.inspect_err(|why| skip(test, why)).ok()
+}
+
+/// A program of FFmpeg, which finds the folder of a file as its own `/tmp`, and what it calls the file.
+fn of_ffmpeg(lab: &Lab, name: &str, path: &Path) -> (Command, PathBuf) {
+    let (dir, file) = (path.parent().expect("a folder"), path.file_name().expect("a file"));
+    (lab.viewer(dir, name), Path::new("/tmp").join(file))
 }
 
 /// What a program says, which must not complain.
@@ -47,10 +54,10 @@ fn said(name: &str, command: &Command) -> String {
 /// Times of the pictures of a recording, in milliseconds, and size and length of it.
 #[track_caller]
 fn probe(lab: &Lab, path: &Path) -> (Vec<u64>, serde_json::Value) {
-    let mut ffprobe = lab.program("ffprobe");
+    let (mut ffprobe, inside) = of_ffmpeg(lab, "ffprobe", path);
     ffprobe
         .args(["-v", "warning", "-of", "json", "-show_format", "-show_streams", "-show_packets"])
-        .arg(path);
+        .arg(inside);
     let text = said("ffprobe", &ffprobe);
     let found: serde_json::Value = serde_json::from_str(&text).expect("ffprobe prints JSON");
     let packets = found["packets"].as_array().expect("packets");
@@ -62,9 +69,10 @@ fn probe(lab: &Lab, path: &Path) -> (Vec<u64>, serde_json::Value) {
 #[track_caller]
 fn decode(lab: &Lab, path: &Path) -> Vec<Vec<u8>> {
     let raw = path.with_extension("rgb");
-    let mut ffmpeg = lab.program("ffmpeg");
-    ffmpeg.args(["-v", "warning", "-nostdin", "-y", "-i"]).arg(path);
-    ffmpeg.args(["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24"]).arg(&raw);
+    let (mut ffmpeg, inside) = of_ffmpeg(lab, "ffmpeg", path);
+    ffmpeg.args(["-v", "warning", "-nostdin", "-y", "-i"]).arg(&inside);
+    ffmpeg.args(["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24"]);
+    ffmpeg.arg(inside.with_extension("rgb"));
     said("ffmpeg", &ffmpeg);
     let bytes = std::fs::read(&raw).expect("what ffmpeg wrote");
     let _ = std::fs::remove_file(&raw);
@@ -132,8 +140,8 @@ fn ffmpeg_plays_a_recorded_boot() {
     let bytes = std::fs::read(&path).expect("the recording");
     let cut = path.with_extension("cut.mkv");
     std::fs::write(&cut, &bytes[..bytes.len() / 2]).expect("a place for half of it");
-    let mut ffmpeg = lab.program("ffmpeg");
-    ffmpeg.args(["-v", "quiet", "-nostdin", "-i"]).arg(&cut);
+    let (mut ffmpeg, inside) = of_ffmpeg(&lab, "ffmpeg", &cut);
+    ffmpeg.args(["-v", "quiet", "-nostdin", "-i"]).arg(inside);
     ffmpeg.args(["-fps_mode", "passthrough", "-f", "framemd5", "-"]);
     let sums = run("ffmpeg", &ffmpeg, "", PATIENCE).success();
     let _ = std::fs::remove_file(&cut);

@@ -21,6 +21,16 @@ const PACKAGES: &str = "qemu-system-x86,seabios,busybox-static,edid-decode,kmod,
 /// What is wanted of Debian 12: the oldest QEMU that our display is shown by.
 const PACKAGES_12: &str = "qemu-system-x86,seabios";
 
+/// Viewers of VNC servers, and what it takes to look at one of them: an X server, a hand for its keyboard, a camera; and a player
+/// of recordings.
+const VIEWERS: &str = "tigervnc-viewer gvncviewer vncsnapshot xvfb xkb-data xdotool x11-apps python3-venv ca-certificates ffmpeg";
+
+/// The certificates a Debian system trusts, as one file.
+const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// The version of vncdotool on the Python Package Index.
+const VNCDOTOOL: &str = "1.4.2";
+
 /// The programs provisioning runs on the host, and the packages they are in.
 const HOST_PROGRAMS: [(&str, &str); 5] = [
     ("debootstrap", "debootstrap"),
@@ -73,6 +83,27 @@ pub(crate) fn bootstrap(lab: &Lab, shell: &Shell) -> Result<(), String> {
 /// Makes the tree of Debian 12.
 pub(crate) fn bootstrap_12(lab: &Lab, shell: &Shell) -> Result<(), String> {
     debootstrap(shell, "bookworm", "bookworm", PACKAGES_12, &lab.root_12())
+}
+
+/// Makes the tree of viewers.
+pub(crate) fn viewers(lab: &Lab, shell: &Shell) -> Result<(), String> {
+    let root = lab.viewers();
+    debootstrap(shell, "forky", "sid", "apt", &root)?;
+    let resolver = "/etc/resolv.conf";
+    fs::copy(resolver, root.join("etc/resolv.conf")).map_err(|e| format!("{resolver}: {e}"))?;
+    // A host behind a proxy with a certificate of its own knows that; the tree does not. No bundle, no such proxy.
+    let _ = fs::copy(CERTIFICATES, root.join("tmp/certificates"));
+    // noVNC is wanted for its scripts alone; its package depends on a server of its own, and that on much.
+    let script = format!(
+        "apt-get -o Acquire::Check-Valid-Until=false update
+        apt-get install -y --no-install-recommends {VIEWERS}
+        cd /tmp; apt-get download novnc; dpkg-deb --extract novnc_*.deb /; rm novnc_*.deb; apt-get clean
+        if [ -e certificates ]; then mv certificates {CERTIFICATES}; fi
+        python3 -m venv /opt/vncdotool
+        /opt/vncdotool/bin/pip install --cert {CERTIFICATES} --no-cache-dir vncdotool=={VNCDOTOOL}
+        ln -sf /opt/vncdotool/bin/vncdo /usr/bin/vncdo"
+    );
+    shell.run(&mut shell.inside(&root, &script))
 }
 
 /// Makes a tree of a release. It appears when it is complete.

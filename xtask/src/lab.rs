@@ -25,7 +25,7 @@ struct Step {
     make: fn(&Lab, &Shell) -> Result<(), String>,
 }
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     Step {
         name: "debian",
         what: "a Debian tree with QEMU (about a minute)",
@@ -56,6 +56,7 @@ const STEPS: [Step; 6] = [
         recipe: "1",
         make: debian::bootstrap_12,
     },
+    Step { name: "viewers", what: "VNC viewers (about two minutes)", recipe: "1", make: debian::viewers },
     Step { name: READY_STAMP, what: "the lab's QEMU runs", recipe: LAYOUT, make: check },
 ];
 

@@ -91,7 +91,12 @@ impl Backend for Device {
 pub fn refresh(data: &[u8]) {
     let mut input = Input::new(data);
     let memories = [0, 1].map(|_| Vram::new("fuzz", MEMORY).unwrap());
-    let script = Script { now: [Answer { raw: PlaneInfo::new_zeroed(), offset: 0 }; 3], next: Vec::new(), memories, gone: false };
+    let script = Script {
+        now: [Answer { raw: PlaneInfo::new_zeroed(), offset: 0 }; 3],
+        next: Vec::new(),
+        memories,
+        gone: false,
+    };
     let device = Device(Arc::new(Mutex::new(script)));
     let mut console = Console::new(Display::open(Box::new(device.clone())).unwrap());
     // What a viewer has that repaints what it is told.

@@ -92,12 +92,8 @@ mod tests {
         let mut pictures = Pictures::default();
         let frame = Frame::new(64, 64).unwrap();
         let all = [Rect::new(0, 0, 64, 64)];
-        let settings = |level| Settings {
-            encoding: Encoding::Zrle,
-            format: PixelFormat::SERVER,
-            level,
-            quality: None,
-        };
+        let settings =
+            |level| Settings { encoding: Encoding::Zrle, format: PixelFormat::SERVER, level, quality: None };
         pictures.next();
         let first = pictures.encode(&settings(1), &frame, false, &all);
         for _ in 0..9 {

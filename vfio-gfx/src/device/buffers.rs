@@ -10,6 +10,8 @@ use std::os::fd::OwnedFd;
 use crate::format::{Fourcc, Modifier};
 use crate::plane::Geometry;
 
+use super::ScanoutMemory;
+
 /// How many buffers a device remembers. A guest flips between a handful; a client asks for a buffer right after the
 /// query that named it.
 pub const BUFFER_TABLE_SIZE: usize = 64;
@@ -20,6 +22,7 @@ pub(super) struct BufferKey {
     pub(super) format: Fourcc,
     pub(super) modifier: Modifier,
     pub(super) geometry: Geometry,
+    pub(super) memory: ScanoutMemory,
     pub(super) offset: u64,
     pub(super) size: u64,
 }
@@ -64,6 +67,11 @@ impl BufferTable {
         Some(id)
     }
 
+    /// Forgets every entry whose key is not `wanted`, and the dma-bufs of them.
+    pub(super) fn retain(&mut self, wanted: impl Fn(&BufferKey) -> bool) {
+        self.entries.retain(|entry| wanted(&entry.key));
+    }
+
     /// The entry with this number, while it is remembered.
     pub(super) fn get(&mut self, id: u32) -> Option<&mut Entry> {
         self.entries.iter_mut().find(|entry| entry.id == id)
@@ -79,6 +87,7 @@ mod tests {
             format: Fourcc::XRGB8888,
             modifier: Modifier::LINEAR,
             geometry: Geometry::new(64, 64, 256, 4).unwrap(),
+            memory: ScanoutMemory::Vram,
             offset,
             size: 16384,
         }

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::abi::{Errno, Interface, RequestError};
-use crate::memory::UdmabufError;
+use crate::memory::{GuestExportError, UdmabufError};
 
 use super::EdidRegionError;
 
@@ -43,6 +43,12 @@ pub enum DeviceError {
     /// `/dev/udmabuf` exists but makes no dma-buf of this plane.
     #[error("cannot export the plane as a dma-buf")]
     Export(#[from] UdmabufError),
+    /// Guest memory that cannot be handed out.
+    #[error("cannot export guest memory")]
+    GuestExport(#[from] GuestExportError),
+    /// Guest memory without udmabuf is the guest's whole memfd, which only its VMM may have.
+    #[error("buffer id {0} is guest memory: without /dev/udmabuf it cannot be given to a console")]
+    PrivateMemory(u32),
     /// A descriptor could not be duplicated.
     #[error("cannot duplicate a descriptor")]
     Descriptor(#[from] std::io::Error),
@@ -61,9 +67,13 @@ impl From<&DeviceError> for Errno {
             | DeviceError::Request(_) => Self::EINVAL,
             DeviceError::NoBuffer(_) => Self::ENOENT,
             DeviceError::BufferIdsExhausted => Self::ENOSPC,
-            DeviceError::Export(UdmabufError::Open(errno) | UdmabufError::Create { errno, .. }) => {
-                Self::from(*errno)
+            DeviceError::Export(error) | DeviceError::GuestExport(GuestExportError::Udmabuf(error)) => {
+                Self::from(error.errno())
             }
+            DeviceError::GuestExport(GuestExportError::Seals { .. }) => Self::EINVAL,
+            DeviceError::GuestExport(GuestExportError::Scattered(_)) => Self::EOPNOTSUPP,
+            DeviceError::GuestExport(GuestExportError::Descriptor(error)) => Self::from(error),
+            DeviceError::PrivateMemory(_) => Self::EPERM,
             DeviceError::Descriptor(error) => Self::from(error),
             DeviceError::Edid(error) => Self::from(*error),
         }

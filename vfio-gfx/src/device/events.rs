@@ -36,6 +36,11 @@ pub const DISPLAY_EVENTS: u32 = 5;
 /// What each plane shows, in the order of [`PlaneKind::ALL`].
 pub(super) type Planes = [Option<Scanout>; 3];
 
+/// What is known of one plane.
+pub(super) fn known(planes: &Planes, kind: PlaneKind) -> Option<&Option<Scanout>> {
+    PlaneKind::ALL.into_iter().zip(planes).find_map(|(other, plane)| (other == kind).then_some(plane))
+}
+
 /// How one plane changed.
 fn difference(kind: PlaneKind, old: Option<Scanout>, new: Option<Scanout>) -> DisplayEvents {
     let (old, new) = match (old, new) {

@@ -1,6 +1,6 @@
 //! Interrupts: how many each index has, and the eventfds that deliver them.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
@@ -21,6 +21,9 @@ pub enum IrqError {
         /// Descriptors with the request.
         found: usize,
     },
+    /// A descriptor is no eventfd.
+    #[error("set irqs: descriptor {0} of the request is no eventfd")]
+    NotAnEventfd(usize),
     /// A combination of data and action that no device of this framework has a use for.
     #[error("set irqs: {action:?} with {data:?} data is not supported")]
     Unsupported {
@@ -98,6 +101,9 @@ impl Irqs {
         if data == IrqData::Eventfd && !fds.is_empty() && fds.len() != count as usize {
             return Err(IrqError::Descriptors { expected: count, found: fds.len() });
         }
+        if let Some(other) = fds.iter().position(|fd| !is_eventfd(fd)) {
+            return Err(IrqError::NotAnEventfd(other));
+        }
         let Some(vectors) = self.indices.get_mut(index as usize) else {
             return Err(IrqError::NotArmed(start));
         };
@@ -156,6 +162,13 @@ impl Vector {
             signal(eventfd);
         }
     }
+}
+
+/// Whether a descriptor is an eventfd. The kernel takes no other for an interrupt (`eventfd_ctx_fdget`, which finds
+/// `EINVAL`), and says what it is in fdinfo (fs/eventfd.c, `eventfd_show_fdinfo`).
+pub(super) fn is_eventfd(fd: &OwnedFd) -> bool {
+    let path = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
+    std::fs::read_to_string(path).is_ok_and(|info| info.lines().any(|l| l.starts_with("eventfd-count:")))
 }
 
 /// Adds 1 to an eventfd that somebody else gave us. A write to a full counter would block, unless its owner made it

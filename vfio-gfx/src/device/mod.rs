@@ -15,6 +15,7 @@ mod irq;
 mod model;
 mod planes;
 mod region;
+mod timer;
 mod watch;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,10 +23,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bitflags::bitflags;
 
 use crate::abi::{DeviceFlags, Interface, pci_irq, pci_region};
-use crate::memory::{BufferKind, Udmabuf, Vram};
+use crate::memory::{BufferKind, DmaError, GuestMemory, Udmabuf, Vram};
 
 use buffers::BufferTable;
 use events::{Planes, Watchers};
+use timer::ChangeTimer;
 
 pub use buffers::BUFFER_TABLE_SIZE;
 pub use config::{CONFIG_SIZE, ConfigError, ConfigSpace, Identity};
@@ -34,7 +36,7 @@ pub use edid_region::{EDID_BLOB_MAX, EDID_BLOB_OFFSET, EDID_REGION_SIZE, EdidReg
 pub use error::DeviceError;
 pub use events::{DISPLAY_EVENTS, DisplayEvents, Watcher};
 pub use irq::{IrqError, Irqs, MAX_IRQS};
-pub use model::{Model, Platform, Scanout};
+pub use model::{Model, Platform, Scanout, ScanoutMemory};
 pub use region::{Backing, Region, RegionTable};
 
 bitflags! {
@@ -97,8 +99,11 @@ pub struct Device {
     watchers: Option<(Watchers, Planes)>,
     /// Of whoever holds the device's descriptor.
     own_watcher: Option<Watcher>,
+    /// Runs while a plane is about to change by itself; `None` on devices without the display interrupt.
+    timer: Option<ChangeTimer>,
     buffers: BufferTable,
     vram: Arc<Vram>,
+    guest: GuestMemory,
     /// The host's udmabuf driver; `None` where it has none and buffers are memfds.
     udmabuf: Option<Udmabuf>,
     model: Box<dyn Model>,
@@ -127,9 +132,12 @@ impl Device {
             edid: spec.edid,
             watchers: spec.events.then(Default::default),
             own_watcher: None,
+            // A process without a descriptor left learns of such changes at the next access.
+            timer: spec.events.then(|| ChangeTimer::new().ok()).flatten(),
             buffers: BufferTable::new(),
             udmabuf: Udmabuf::open().ok(),
             vram,
+            guest: GuestMemory::default(),
             model,
         }
     }
@@ -163,6 +171,40 @@ impl Device {
         &self.vram
     }
 
+    /// What the VMM lets it reach of its guest's memory: announced with [`GuestMemory::map`], taken back with
+    /// [`Device::unmap_guest_memory`].
+    #[must_use]
+    pub fn guest_memory(&self) -> &GuestMemory {
+        &self.guest
+    }
+
+    /// Takes ranges of guest memory back ([`GuestMemory::unmap`]), with the buffers that had a part there: planes that show
+    /// them go off, their ids are no longer known.
+    ///
+    /// # Errors
+    /// [`DmaError`]; nothing has changed then.
+    pub fn unmap_guest_memory(&mut self, address: u64, size: u64) -> Result<u64, DmaError> {
+        let unmapped = self.guest.unmap(address, size)?;
+        self.forget_revoked();
+        Ok(unmapped)
+    }
+
+    /// Takes all guest memory back ([`GuestMemory::unmap_all`]), as when the VMM goes.
+    pub fn unmap_all_guest_memory(&mut self) -> u64 {
+        let unmapped = self.guest.unmap_all();
+        self.forget_revoked();
+        unmapped
+    }
+
+    fn forget_revoked(&mut self) {
+        let guest = &self.guest;
+        self.buffers.retain(|key| match key.memory {
+            ScanoutMemory::Vram => true,
+            ScanoutMemory::Guest(id) => guest.buffer_size(id).is_some(),
+        });
+        self.tell_watchers();
+    }
+
     /// The EDID that a guest sees now; empty while the link is down or on a device without one.
     #[must_use]
     pub fn visible_edid(&self) -> &[u8] {
@@ -186,7 +228,7 @@ impl Device {
             Backing::Edid => self.edid.as_ref().ok_or(DeviceError::NoRegion(index))?.read(offset, data),
             Backing::Trapped => {
                 data.fill(0);
-                let platform = Platform { vram: &self.vram, edid: self.edid.as_ref() };
+                let platform = Platform { vram: &self.vram, edid: self.edid.as_ref(), guest: &self.guest };
                 self.model.read(index, offset, data, &platform);
             }
         }
@@ -203,7 +245,7 @@ impl Device {
             Backing::Vram => self.vram.write(offset, data).map_err(|_| DeviceError::NoRegion(index))?,
             Backing::Edid => self.edid.as_mut().ok_or(DeviceError::NoRegion(index))?.write(offset, data)?,
             Backing::Trapped => {
-                let platform = Platform { vram: &self.vram, edid: self.edid.as_ref() };
+                let platform = Platform { vram: &self.vram, edid: self.edid.as_ref(), guest: &self.guest };
                 self.model.write(index, offset, data, &platform);
                 self.tell_watchers();
             }
@@ -246,7 +288,7 @@ impl Device {
 
     /// `VFIO_DEVICE_RESET`.
     pub fn reset(&mut self) {
-        let platform = Platform { vram: &self.vram, edid: self.edid.as_ref() };
+        let platform = Platform { vram: &self.vram, edid: self.edid.as_ref(), guest: &self.guest };
         self.model.reset(&platform);
         self.tell_watchers();
     }

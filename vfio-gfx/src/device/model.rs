@@ -1,8 +1,10 @@
 //! What a device author writes.
 
+use std::time::Duration;
+
 use crate::abi::PlaneKind;
 use crate::format::{Fourcc, Modifier};
-use crate::memory::Vram;
+use crate::memory::{GuestBufferId, GuestMemory, Vram};
 use crate::plane::Geometry;
 
 use super::EdidRegion;
@@ -14,9 +16,23 @@ pub struct Platform<'a> {
     pub vram: &'a Vram,
     /// The EDID region, on devices that have one.
     pub edid: Option<&'a EdidRegion>,
+    /// What the VMM lets the device reach of its guest's memory.
+    pub guest: &'a GuestMemory,
 }
 
-/// A plane as a model describes it: where in the video memory, and how to read it.
+/// Which memory a plane is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ScanoutMemory {
+    /// The device's video memory.
+    #[default]
+    Vram,
+    /// A buffer of guest memory ([`GuestMemory::buffer`]). Such a plane is off once the buffer is revoked, and in the region
+    /// interface, which shows video memory. Its buffers are dma-bufs; on a host without udmabuf only the VMM gets one,
+    /// and only of memory in one piece.
+    Guest(GuestBufferId),
+}
+
+/// A plane as a model describes it: where in its memory, and how to read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scanout {
     /// Pixel format.
@@ -25,7 +41,9 @@ pub struct Scanout {
     pub modifier: Modifier,
     /// Size and pitch.
     pub geometry: Geometry,
-    /// Bytes from the start of the video memory to the first pixel.
+    /// The memory it is in.
+    pub memory: ScanoutMemory,
+    /// Bytes from the start of that memory to the first pixel.
     pub offset: u64,
     /// Bytes the plane occupies from there, at least to its last pixel. The framework rounds it up to pages.
     pub size: u64,
@@ -43,6 +61,7 @@ impl Scanout {
             format,
             modifier: Modifier::LINEAR,
             geometry,
+            memory: ScanoutMemory::Vram,
             offset,
             size: geometry.bytes(),
             position: (0, 0),
@@ -63,8 +82,14 @@ pub trait Model: Send {
     /// A write to a trapped region.
     fn write(&mut self, region: u32, offset: u64, data: &[u8], platform: &Platform<'_>);
 
-    /// What a plane shows now; `None` = it is off. What does not fit the video memory counts as off.
+    /// What a plane shows now; `None` = it is off. What does not fit its memory counts as off.
     fn scanout(&mut self, kind: PlaneKind) -> Option<Scanout>;
+
+    /// In how much time a plane may change without any access, as far as is known now; `None` = not before the next access.
+    /// The framework then looks, and tells whoever waits for display changes.
+    fn changes_in(&mut self) -> Option<Duration> {
+        None
+    }
 
     /// `VFIO_DEVICE_RESET`: back to power-on. Configuration space stays as it is, as after a PCI function reset under
     /// vfio-pci, which saves and restores it.

@@ -7,7 +7,7 @@ use crate::memory::{BufferKind, PAGE_SIZE, SharedBuffer, page_align};
 use crate::plane::{Plane, Source};
 
 use super::buffers::BufferKey;
-use super::{Device, DeviceError, Scanout};
+use super::{Device, DeviceError, Scanout, ScanoutMemory};
 
 impl Device {
     /// Whether an interface is offered.
@@ -24,7 +24,9 @@ impl Device {
         if !self.probe(interface) {
             return Err(DeviceError::NotOffered(interface));
         }
-        let Some(scanout) = self.model.scanout(kind) else {
+        let scanout = self.scanout(kind);
+        self.tell_if_new(kind, scanout);
+        let Some(scanout) = scanout else {
             return Ok(None);
         };
         // The last row needs no padding.
@@ -33,19 +35,19 @@ impl Device {
         let start = scanout.offset - scanout.offset % PAGE_SIZE;
         let inside = scanout.offset - start;
         let size = inside.checked_add(scanout.size.max(extent)).and_then(page_align);
-        let Some(size) =
-            size.filter(|size| start.checked_add(*size).is_some_and(|end| end <= self.vram.size()))
-        else {
+        let memory = self.memory_size(scanout.memory).unwrap_or(0);
+        let Some(size) = size.filter(|size| start.checked_add(*size).is_some_and(|end| end <= memory)) else {
             return Ok(None);
         };
         let Ok(size32) = u32::try_from(size) else {
             return Ok(None);
         };
         let source = match interface {
+            Interface::Region if scanout.memory != ScanoutMemory::Vram => return Ok(None),
             Interface::Region => Source::Region { index: self.display_region, offset: scanout.offset },
             Interface::Dmabuf => {
-                let Scanout { format, modifier, geometry, offset, .. } = scanout;
-                let key = BufferKey { format, modifier, geometry, offset, size };
+                let Scanout { format, modifier, geometry, memory, offset, .. } = scanout;
+                let key = BufferKey { format, modifier, geometry, memory, offset, size };
                 let id = self.buffers.id(&key).ok_or(DeviceError::BufferIdsExhausted)?;
                 Source::Buffer { id, offset: inside }
             }
@@ -84,34 +86,60 @@ impl Device {
     /// (`read_only`: a descriptor that cannot be written, for consoles).
     ///
     /// # Errors
-    /// [`DeviceError::NoBuffer`] for an id never issued or forgotten, or what the system refused.
+    /// [`DeviceError::NoBuffer`] for an id never issued, forgotten, or of guest memory that was taken back;
+    /// [`DeviceError::PrivateMemory`] for a console that wants guest memory on a host without udmabuf; or what the system
+    /// refused.
     pub fn buffer(&mut self, id: u32, read_only: bool) -> Result<SharedBuffer, DeviceError> {
         if !self.probe(Interface::Dmabuf) {
             return Err(DeviceError::NotOffered(Interface::Dmabuf));
         }
         let entry = self.buffers.get(id).ok_or(DeviceError::NoBuffer(id))?;
-        let inside = entry.key.offset % PAGE_SIZE;
+        let BufferKey { memory, offset, size, .. } = entry.key;
+        let inside = offset % PAGE_SIZE;
+        let start = offset - inside;
+        let pieces = match memory {
+            ScanoutMemory::Vram => None,
+            // Revoked, perhaps not through this device.
+            ScanoutMemory::Guest(buffer) => {
+                Some(self.guest.buffer_part(buffer, start, size).ok_or(DeviceError::NoBuffer(id))?)
+            }
+        };
         let Some(udmabuf) = &self.udmabuf else {
-            let fd =
-                if read_only { self.vram.reopen_read_only()? } else { self.vram.file().try_clone()?.into() };
-            return Ok(SharedBuffer {
-                kind: BufferKind::Memfd,
-                fd,
-                offset: entry.key.offset,
-                size: self.vram.size(),
-            });
+            return match pieces {
+                None => self.vram_memfd(offset, read_only),
+                Some(_) if read_only => Err(DeviceError::PrivateMemory(id)),
+                Some(pieces) => {
+                    let whole = pieces.export(None)?;
+                    Ok(SharedBuffer { offset: whole.offset.saturating_add(inside), ..whole })
+                }
+            };
         };
         let dmabuf: &OwnedFd = match &mut entry.dmabuf {
             Some(dmabuf) => dmabuf,
-            none => {
-                none.insert(udmabuf.create(self.vram.as_fd(), entry.key.offset - inside, entry.key.size)?)
-            }
+            none => none.insert(match pieces {
+                None => udmabuf.create(self.vram.as_fd(), start, size)?,
+                Some(pieces) => pieces.export(Some(udmabuf))?.fd,
+            }),
         };
-        Ok(SharedBuffer {
-            kind: BufferKind::Dmabuf,
-            fd: dmabuf.try_clone()?,
-            offset: inside,
-            size: entry.key.size,
-        })
+        Ok(SharedBuffer { kind: BufferKind::Dmabuf, fd: dmabuf.try_clone()?, offset: inside, size })
+    }
+
+    fn vram_memfd(&self, offset: u64, read_only: bool) -> Result<SharedBuffer, DeviceError> {
+        let fd = if read_only { self.vram.reopen_read_only()? } else { self.vram.file().try_clone()?.into() };
+        Ok(SharedBuffer { kind: BufferKind::Memfd, fd, offset, size: self.vram.size() })
+    }
+
+    /// Bytes of the memory that a plane is in; `None` when that is gone.
+    fn memory_size(&self, memory: ScanoutMemory) -> Option<u64> {
+        match memory {
+            ScanoutMemory::Vram => Some(self.vram.size()),
+            ScanoutMemory::Guest(buffer) => self.guest.buffer_size(buffer),
+        }
+    }
+
+    /// What the model says a plane shows, unless the memory is gone.
+    pub(super) fn scanout(&mut self, kind: PlaneKind) -> Option<Scanout> {
+        let scanout = self.model.scanout(kind)?;
+        self.memory_size(scanout.memory).map(|_| scanout)
     }
 }

@@ -1,16 +1,17 @@
 //! The display interrupt of a device: who waits, and what they are told.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::abi::{Errno, IrqAction, IrqData, IrqSet, PlaneKind};
 
 use super::events::{self, Planes};
-use super::{DISPLAY_EVENTS, DISPLAY_IRQ, Device, Watcher};
+use super::irq::is_eventfd;
+use super::{DISPLAY_EVENTS, DISPLAY_IRQ, Device, Scanout, Watcher};
 
 impl Device {
     /// Looks at the planes, and tells whoever waits what changed since the last look.
     fn look(&mut self) {
-        let new: Planes = PlaneKind::ALL.map(|kind| self.model.scanout(kind));
+        let new: Planes = PlaneKind::ALL.map(|kind| self.scanout(kind));
         if let Some((watchers, known)) = &mut self.watchers {
             let events = events::differences(known, &new);
             *known = new;
@@ -24,21 +25,60 @@ impl Device {
     pub(super) fn tell_watchers(&mut self) {
         if self.watchers.as_ref().is_some_and(|(watchers, _)| !watchers.is_empty()) {
             self.look();
+            self.run_timer();
         }
+    }
+
+    /// Tells whoever waits if this plane, just looked at for somebody else, is not what they were told last.
+    pub(super) fn tell_if_new(&mut self, kind: PlaneKind, now: Option<Scanout>) {
+        let known = self.watchers.as_ref().and_then(|(_, known)| events::known(known, kind));
+        if known.is_some_and(|known| *known != now) {
+            self.tell_watchers();
+        }
+    }
+
+    /// Has the timer expire when a plane is to change by itself. One that runs already is left alone: what it finds then
+    /// says when to look again.
+    fn run_timer(&mut self) {
+        if let Some(timer) = &mut self.timer
+            && !timer.is_running()
+            && let Some(time) = self.model.changes_in()
+        {
+            timer.start(time);
+        }
+    }
+
+    /// A descriptor that becomes readable when a plane may have changed without any access to the device, while somebody
+    /// waits for changes. Whoever drives the device polls it, and then calls [`Device::look_again`]. `None` on a device
+    /// without the display interrupt.
+    #[must_use]
+    pub fn change_timer(&self) -> Option<BorrowedFd<'_>> {
+        self.timer.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Tells whoever waits what changed by itself. Harmless at any time.
+    pub fn look_again(&mut self) {
+        if let Some(timer) = &mut self.timer {
+            timer.stop();
+        }
+        self.tell_watchers();
     }
 
     /// Waits for display changes, from now on: the returned [`Watcher`] takes an eventfd per kind of
     /// [`DisplayEvents`](super::DisplayEvents). `None` on a device without the display interrupt.
     pub fn watch(&mut self) -> Option<Watcher> {
         self.look();
-        self.watchers.as_mut().map(|(watchers, _)| watchers.add())
+        let watcher = self.watchers.as_mut().map(|(watchers, _)| watchers.add());
+        // A change may be on its way that nobody waited for.
+        self.run_timer();
+        watcher
     }
 
     /// Sets the eventfds of one party's display interrupt: `SET_IRQS` on index [`DISPLAY_IRQ`], with `ACTION_TRIGGER` and
     /// either one eventfd per interrupt of the range or none, which takes them away. `DATA_NONE` with a count of 0 ends it.
     ///
     /// # Errors
-    /// `EINVAL` where the request is malformed or the device has no such interrupt, `ENOTTY` for masking and the like.
+    /// `EINVAL` where the request is malformed, a descriptor no eventfd or the device has no such interrupt, `ENOTTY` for masking and the like.
     pub fn set_display_irq(
         &mut self,
         watcher: &mut Option<Watcher>,
@@ -49,7 +89,7 @@ impl Device {
         match (request.data, request.action) {
             (IrqData::None, IrqAction::Trigger) if request.count == 0 => *watcher = None,
             (IrqData::Eventfd, IrqAction::Trigger) => {
-                if !fds.is_empty() && fds.len() != request.count as usize {
+                if !fds.is_empty() && fds.len() != request.count as usize || !fds.iter().all(is_eventfd) {
                     return Err(Errno::EINVAL);
                 }
                 if watcher.is_none() {

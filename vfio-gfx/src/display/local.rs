@@ -63,7 +63,7 @@ impl Backend for Local {
         for (event, eventfd) in (0..).zip(watch.eventfds()) {
             watcher.set(event, Some(eventfd.try_clone()?));
         }
-        Ok(Some(watch.held_by(watcher)))
+        Ok(Some(watch.of_device(self.0.clone(), watcher)?))
     }
 
     fn map_region(&mut self, index: u32) -> Result<Mapping, DisplayError> {

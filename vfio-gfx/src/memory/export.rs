@@ -30,7 +30,7 @@ pub struct SharedBuffer {
     /// The descriptor, close-on-exec.
     pub fd: OwnedFd,
     /// Where in the descriptor the plane's first pixel is, in bytes. 0 for a page-aligned plane in a dma-buf; the place
-    /// in the video memory for a memfd.
+    /// in the video memory (or in the guest's) for a memfd.
     pub offset: u64,
     /// Bytes of the descriptor that may be mapped, from its start.
     pub size: u64,

@@ -11,11 +11,13 @@
 //! * [`Vram`]: a device's video memory, in a sealed memfd.
 //! * [`SharedBuffer`]: what a device exports of it: a dma-buf through `/dev/udmabuf` where the host has it, else the
 //!   memfd itself, and the caller can tell which.
+//! * [`GuestMemory`]: what a VMM lets a device reach of its guest's RAM, and buffers of it.
 //! * [`Mapping`]: the reading side. [`compare`] brings a copy of its pixels up to date.
 //! * [`WriteTracker`]: which pages were written, where the mapping is ours.
 
 pub mod compare;
 mod export;
+mod guest;
 mod mapping;
 mod sync;
 mod udmabuf;
@@ -23,9 +25,13 @@ mod vram;
 mod written;
 
 pub use export::{BufferKind, SharedBuffer};
+pub use guest::{
+    DmaAccess, DmaError, GuestBufferId, GuestExportError, GuestMemory, GuestMemoryError, GuestPiece,
+    GuestPieces, MAX_GUEST_BUFFERS, MAX_GUEST_FILES, MAX_GUEST_RANGES, MAX_PIECES,
+};
 pub use mapping::{Mapping, MappingError};
 pub use sync::CpuAccess;
-pub use udmabuf::{Udmabuf, UdmabufError};
+pub use udmabuf::{Udmabuf, UdmabufError, UdmabufRange};
 pub use vram::{Vram, VramError};
 pub use written::{TrackError, WriteTracker};
 

@@ -11,7 +11,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::extension::{BufferReply, BufferRequest, PlaneReply, kind_to_raw};
 use super::session::{Agreed, Outbox, Session};
-use super::{DmaMap, DmaUnmap, MAX_DATA_XFER, RegionAccess, Role};
+use super::{MAX_DATA_XFER, RegionAccess, Role};
 use crate::abi::{
     DEVICE_INFO_MIN, DeviceIoctl, Errno, IRQ_INFO_MIN, IrqSet, PlaneInfo, PlaneRequest, REGION_INFO_MIN,
     RegionFlags, RegionInfo, caps, pci_region,
@@ -25,7 +25,7 @@ const EXTENDED_CONFIG_SIZE: u64 = 4096;
 /// The largest reply to an info command: no device of this crate has capabilities near this.
 const MAX_INFO: usize = 4096;
 
-fn parse<T: FromBytes>(payload: &[u8]) -> Result<(T, &[u8]), Errno> {
+pub(super) fn parse<T: FromBytes>(payload: &[u8]) -> Result<(T, &[u8]), Errno> {
     T::read_from_prefix(payload).map_err(|_| Errno::EINVAL)
 }
 
@@ -159,24 +159,6 @@ impl Session {
         }
         let mut arg = payload.to_vec();
         self.device.lock().ioctl(DeviceIoctl::SetIrqs.raw(), &mut arg, fds)?;
-        Ok(())
-    }
-
-    pub(super) fn dma_map(&mut self, payload: &[u8], fds: &[OwnedFd]) -> Result<(), Errno> {
-        let (map, _): (DmaMap, _) = parse(payload)?;
-        if (map.argsz as usize) < size_of::<DmaMap>() || fds.len() > 1 {
-            return Err(Errno::EINVAL);
-        }
-        Ok(self.dma.map(&map)?)
-    }
-
-    pub(super) fn dma_unmap(&mut self, payload: &[u8], out: &mut Outbox) -> Result<(), Errno> {
-        let (mut unmap, _): (DmaUnmap, _) = parse(payload)?;
-        if (unmap.argsz as usize) < size_of::<DmaUnmap>() {
-            return Err(Errno::EINVAL);
-        }
-        unmap.size = self.dma.unmap(&unmap)?;
-        out.bytes.extend_from_slice(unmap.as_bytes());
         Ok(())
     }
 

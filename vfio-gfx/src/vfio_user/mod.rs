@@ -6,7 +6,7 @@
 //!
 //! The codec ([`Header`], [`Inbox`], [`Version`], [`Session`]) does no I/O: bytes and descriptors in, bytes and
 //! descriptors out, so that a fuzzer can drive it. Around it, [`Server`] is an event loop that serves one VMM and any
-//! number of consoles, and [`Client`] is the console's side.
+//! number of consoles for each of its devices, and [`Client`] is the console's side.
 
 mod answers;
 mod client;
@@ -21,14 +21,21 @@ mod session;
 mod socket;
 mod version;
 
+use crate::memory::MAX_GUEST_RANGES;
+
 pub use client::{Client, ClientError};
-pub use dma::{DmaError, DmaTable, MAX_DMA_MAPS};
 pub use header::{Command, HEADER_SIZE, Header, HeaderError, Kind};
 pub use inbox::{Inbox, Message};
 pub use payload::{DmaMap, DmaUnmap, RegionAccess};
-pub use server::{BindError, BoundSocket, MAX_CONNECTIONS, Server, ServerError, Stopper, Until};
+pub use server::{
+    BindError, BoundSocket, EndpointId, MAX_CONNECTIONS, Server, ServerError, ServerEvent, Stopper, Until,
+    WatchId,
+};
 pub use session::{Ending, Outbox, Session, VmmSlot};
 pub use version::{Capabilities, EXTENSION_VERSION, Role, Version, VersionError};
+
+/// Most DMA ranges a VMM may announce; what QEMU proposes.
+pub const MAX_DMA_MAPS: usize = MAX_GUEST_RANGES;
 
 /// Most descriptors in one message, either way. QEMU refuses a server that says more than 16.
 pub const MAX_MSG_FDS: usize = 8;

@@ -1,13 +1,12 @@
-//! The event loop: one device, one VMM, any number of consoles.
+//! The event loop: any number of devices, each with one VMM and any number of consoles.
 //!
-//! One thread serves all connections of a device, so messages are answered in the order they arrive and nobody waits
-//! for a lock. It sleeps in `epoll_wait` without a time-out while nobody asks. A peer that does not read its reply is
-//! not read from either: at most one reply waits for it, and the others are not held up.
+//! One thread serves all connections of all its devices, so messages are answered in the order they arrive and nobody
+//! waits for a lock. It sleeps in `epoll_wait` without a time-out while nobody asks. A peer that does not read its reply
+//! is not read from either: at most one reply waits for it, and the others are not held up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,13 +16,19 @@ use rustix::io::Errno;
 use thiserror::Error;
 use tracing::{debug, info, warn};
 
-use super::session::{Outbox, Session, VmmSlot};
-use super::{Ending, Inbox, MAX_MESSAGE, Role, socket};
+use super::Role;
 use crate::device::SharedDevice;
 
 mod bind;
+mod connection;
+mod drain;
+mod endpoint;
+mod event;
 
 pub use bind::{BindError, BoundSocket};
+use connection::{Connection, Gone, Wants};
+use endpoint::Endpoint;
+pub use event::{EndpointId, ServerEvent, Stopper, Until, WatchId};
 
 /// Most connections to one device. More are closed as they come.
 pub const MAX_CONNECTIONS: usize = 256;
@@ -32,8 +37,7 @@ pub const MAX_CONNECTIONS: usize = 256;
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 const STOP: u64 = 0;
-const LISTENER: u64 = 1;
-const FIRST_CONNECTION: u64 = 2;
+const FIRST_TOKEN: u64 = 1;
 
 /// Why the server cannot go on. What one peer does never ends it.
 #[derive(Debug, Error)]
@@ -49,80 +53,78 @@ impl From<Errno> for ServerError {
     }
 }
 
-/// How long [`Server::run`] serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Until {
-    /// Until its [`Stopper`] says so.
-    Stopped,
-    /// Also when the VMM that attached has gone.
-    VmmGone,
-}
-
-/// Ends a server from another thread or a signal handler's thread.
-#[derive(Debug)]
-pub struct Stopper(OwnedFd);
-
-impl Stopper {
-    /// Makes [`Server::run`] return soon.
-    pub fn stop(&self) {
-        // A full counter (EAGAIN) already says stop.
-        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
-    }
-}
-
-/// Serves a device on a Unix socket.
+/// Serves devices on Unix sockets.
 #[derive(Debug)]
 pub struct Server {
-    device: SharedDevice,
-    listener: BoundSocket,
     epoll: OwnedFd,
     stop: OwnedFd,
-    slot: VmmSlot,
+    endpoints: BTreeMap<u64, Endpoint>,
+    watched: BTreeMap<u64, OwnedFd>,
+    /// Whose timer a token is.
+    timers: BTreeMap<u64, u64>,
     connections: BTreeMap<u64, Connection>,
     next_token: u64,
-}
-
-#[derive(Debug)]
-struct Connection {
-    stream: UnixStream,
-    inbox: Inbox,
-    session: Session,
-    outbox: Outbox,
-    /// How much of the outbox is sent.
-    sent: usize,
-}
-
-/// What a connection waits for.
-#[derive(Debug, PartialEq, Eq)]
-enum Wants {
-    Read,
-    Write,
+    /// Not accepting: the process is out of descriptors.
+    paused: bool,
+    /// What happened and is not told yet.
+    happened: VecDeque<ServerEvent>,
 }
 
 impl Server {
-    /// Makes the socket, ready to accept when it appears at `path`, with mode 0600. It goes when the server is
-    /// dropped.
+    /// A server of no devices yet.
+    ///
+    /// # Errors
+    /// [`BindError::System`]: the system refuses an epoll set or an eventfd.
+    pub fn new() -> Result<Self, BindError> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(setup("epoll_create"))?;
+        let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(setup("eventfd"))?;
+        let data = epoll::EventData::new_u64(STOP);
+        epoll::add(&epoll, &stop, data, epoll::EventFlags::IN).map_err(setup("epoll_ctl"))?;
+        Ok(Self {
+            epoll,
+            stop,
+            endpoints: BTreeMap::new(),
+            watched: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            next_token: FIRST_TOKEN,
+            paused: false,
+            happened: VecDeque::new(),
+        })
+    }
+
+    /// A server of one device. Makes the socket, ready to accept when it appears at `path`, with mode 0600. It goes when
+    /// the server is dropped.
     ///
     /// # Errors
     /// [`BindError`]: something is at `path` already, or the system refuses.
     pub fn bind(device: SharedDevice, path: &Path) -> Result<Self, BindError> {
-        let setup = |step| move |errno: Errno| BindError::System { step, source: errno.into() };
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(setup("epoll_create"))?;
-        let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(setup("eventfd"))?;
-        let listener = BoundSocket::new(path)?;
-        let read = epoll::EventFlags::IN;
-        epoll::add(&epoll, &stop, epoll::EventData::new_u64(STOP), read).map_err(setup("epoll_ctl"))?;
-        epoll::add(&epoll, listener.as_fd(), epoll::EventData::new_u64(LISTENER), read)
-            .map_err(setup("epoll_ctl"))?;
-        Ok(Self {
-            device,
-            listener,
-            epoll,
-            stop,
-            slot: VmmSlot::default(),
-            connections: BTreeMap::new(),
-            next_token: FIRST_CONNECTION,
-        })
+        let mut server = Self::new()?;
+        server.add(device, BoundSocket::new(path)?, "")?;
+        Ok(server)
+    }
+
+    /// How many devices it serves.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.endpoints.len()
+    }
+
+    /// Whether it serves no device.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.endpoints.is_empty()
+    }
+
+    /// Also wait for `fd`: [`ServerEvent::Readable`] tells when there is something to read.
+    ///
+    /// # Errors
+    /// What `epoll_ctl(2)` says.
+    pub fn watch(&mut self, fd: OwnedFd) -> io::Result<WatchId> {
+        let token = self.token();
+        epoll::add(&self.epoll, &fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN)?;
+        self.watched.insert(token, fd);
+        Ok(WatchId(token))
     }
 
     /// Something to stop this server with.
@@ -133,105 +135,95 @@ impl Server {
         self.stop.try_clone().map(Stopper)
     }
 
-    /// Serves until told to stop, or until the VMM is gone.
+    fn token(&mut self) -> u64 {
+        let token = self.next_token;
+        self.next_token += 1;
+        token
+    }
+
+    /// Serves until told to stop, or until a VMM is gone.
     ///
     /// # Errors
     /// [`ServerError`] when the event loop itself fails.
     pub fn run(&mut self, until: Until) -> Result<(), ServerError> {
-        let mut events = Vec::with_capacity(64);
-        let mut accepting = true;
         loop {
-            events.clear();
-            let pause = Timespec::try_from(ACCEPT_PAUSE).ok().filter(|_| !accepting);
-            match epoll::wait(&self.epoll, spare_capacity(&mut events), pause.as_ref()) {
-                Ok(_) => {}
-                Err(Errno::INTR) => continue,
-                Err(errno) => return Err(errno.into()),
-            }
-            if !accepting {
-                accepting = true;
-                self.watch_listener(true)?;
-            }
-            let mut vmm_went = false;
-            // Who is gone, then connections, then the listener: a VMM that is gone frees its place for the one that waits.
-            events.sort_unstable_by_key(|event: &epoll::Event| {
-                let flags = event.flags;
-                (!flags.contains(epoll::EventFlags::HUP), std::cmp::Reverse(event.data.u64()))
-            });
-            for event in &events {
-                match event.data.u64() {
-                    STOP => return Ok(()),
-                    LISTENER => accepting = self.accept(),
-                    token => {
-                        vmm_went |= self.serve(token)?;
-                        // What it sent before it went is still read; the socket's buffer bounds it.
-                        let flags = event.flags;
-                        while flags.contains(epoll::EventFlags::HUP) && self.connections.contains_key(&token)
-                        {
-                            vmm_went |= self.serve(token)?;
-                        }
-                    }
-                }
-            }
-            if !accepting {
-                self.watch_listener(false)?;
-            }
-            if vmm_went && until == Until::VmmGone {
-                return Ok(());
+            match self.next_event()? {
+                ServerEvent::Stopped => return Ok(()),
+                ServerEvent::VmmGone(_) if until == Until::VmmGone => return Ok(()),
+                ServerEvent::VmmGone(_) | ServerEvent::Readable(_) => {}
             }
         }
     }
 
-    fn watch_listener(&self, on: bool) -> Result<(), ServerError> {
-        let flags = if on { epoll::EventFlags::IN } else { epoll::EventFlags::empty() };
-        epoll::modify(&self.epoll, self.listener.as_fd(), epoll::EventData::new_u64(LISTENER), flags)?;
+    /// Serves until something happens that is the caller's to decide about.
+    ///
+    /// # Errors
+    /// [`ServerError`] when the event loop itself fails.
+    pub fn next_event(&mut self) -> Result<ServerEvent, ServerError> {
+        let mut events = Vec::with_capacity(64);
+        loop {
+            if let Some(event) = self.happened.pop_front() {
+                return Ok(event);
+            }
+            let pause = self.paused.then_some(ACCEPT_PAUSE);
+            self.wait(&mut events, pause)?;
+            if std::mem::take(&mut self.paused) {
+                self.watch_listeners(true)?;
+            }
+            for event in &events {
+                match event.data.u64() {
+                    STOP => self.happened.push_back(ServerEvent::Stopped),
+                    token if self.watched.contains_key(&token) => {
+                        self.happened.push_back(ServerEvent::Readable(WatchId(token)));
+                    }
+                    token if self.endpoints.contains_key(&token) => self.accept(token),
+                    token if self.timers.contains_key(&token) => self.look_again(token),
+                    token => self.serve_event(token, event.flags)?,
+                }
+            }
+            if self.paused {
+                self.watch_listeners(false)?;
+            }
+        }
+    }
+
+    /// Waits for events: of who is gone first, then of connections, then of listeners, the caller's descriptors and the
+    /// stopper. A VMM that is gone so frees its place for the one that waits.
+    fn wait(&self, events: &mut Vec<epoll::Event>, pause: Option<Duration>) -> Result<(), ServerError> {
+        events.clear();
+        let pause = pause.and_then(|pause| Timespec::try_from(pause).ok());
+        match epoll::wait(&self.epoll, spare_capacity(events), pause.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        events.sort_unstable_by_key(|event| {
+            let token = event.data.u64();
+            let flags = event.flags;
+            (!self.connections.contains_key(&token), !flags.contains(epoll::EventFlags::HUP), token)
+        });
         Ok(())
     }
 
-    /// Takes one connection. Returns false when the process is out of descriptors and should pause.
-    fn accept(&mut self) -> bool {
-        let listener: &UnixListener = self.listener.listener();
-        let stream = match listener.accept() {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                let errno = Errno::from_io_error(&error);
-                if matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) {
-                    warn!(%error, "cannot accept a connection, pausing");
-                    return false;
-                }
-                return true;
-            }
-        };
-        if self.connections.len() >= MAX_CONNECTIONS {
-            warn!(limit = MAX_CONNECTIONS, "too many connections: closed");
-            return true;
+    /// Moves one connection forward, to its end if the peer is gone.
+    fn serve_event(&mut self, token: u64, flags: epoll::EventFlags) -> Result<(), ServerError> {
+        self.serve(token)?;
+        // What it sent before it went is still read; the socket's buffer bounds it.
+        while flags.contains(epoll::EventFlags::HUP) && self.connections.contains_key(&token) {
+            self.serve(token)?;
         }
-        let token = self.next_token;
-        let data = epoll::EventData::new_u64(token);
-        if stream.set_nonblocking(true).is_err()
-            || epoll::add(&self.epoll, &stream, data, epoll::EventFlags::IN).is_err()
-        {
-            return true;
-        }
-        self.next_token += 1;
-        let connection = Connection {
-            stream,
-            inbox: Inbox::new(MAX_MESSAGE),
-            session: Session::new(self.device.clone(), self.slot.clone()),
-            outbox: Outbox::default(),
-            sent: 0,
-        };
-        self.connections.insert(token, connection);
-        true
+        Ok(())
     }
 
-    /// Moves one connection forward. Returns whether the VMM went.
-    fn serve(&mut self, token: u64) -> Result<bool, ServerError> {
+    fn serve(&mut self, token: u64) -> Result<(), ServerError> {
         let Some(connection) = self.connections.get_mut(&token) else {
-            return Ok(false);
+            return Ok(());
         };
-        let was_writing = !connection.outbox.bytes.is_empty();
-        match connection.advance() {
+        let was_writing = connection.is_writing();
+        let advanced = {
+            let _entered = self.endpoints.get(&connection.endpoint).map(|endpoint| endpoint.span.enter());
+            connection.advance()
+        };
+        match advanced {
             Ok(wants) => {
                 if (wants == Wants::Write) != was_writing {
                     let flags = match wants {
@@ -240,79 +232,33 @@ impl Server {
                     };
                     epoll::modify(&self.epoll, &connection.stream, epoll::EventData::new_u64(token), flags)?;
                 }
-                Ok(false)
             }
-            Err(reason) => {
-                let role = connection.session.role();
-                match &reason {
-                    Gone::Closed => debug!(?role, "disconnected"),
-                    Gone::Failed(errno) => debug!(?role, %errno, "connection lost"),
-                    Gone::Ended(ending) => warn!(?role, %ending, "connection closed"),
-                }
-                // Closing the descriptor takes it out of the epoll set.
-                self.connections.remove(&token);
-                if role == Some(Role::Vmm) {
-                    info!("the VMM is gone; the device keeps its state");
-                }
-                Ok(role == Some(Role::Vmm))
-            }
+            Err(reason) => self.forget(token, &reason),
+        }
+        Ok(())
+    }
+
+    /// Ends a connection. Closing its descriptor takes it out of the epoll set.
+    fn forget(&mut self, token: u64, reason: &Gone) {
+        let Some(connection) = self.connections.remove(&token) else { return };
+        let (id, role) = (connection.endpoint, connection.role());
+        let mut endpoint = self.endpoints.get_mut(&id);
+        if let Some(endpoint) = &mut endpoint {
+            endpoint.connections = endpoint.connections.saturating_sub(1);
+        }
+        let _entered = endpoint.as_ref().map(|endpoint| endpoint.span.enter());
+        match reason {
+            Gone::Closed => debug!(?role, "disconnected"),
+            Gone::Failed(errno) => debug!(?role, %errno, "connection lost"),
+            Gone::Ended(ending) => warn!(?role, %ending, "connection closed"),
+        }
+        if role == Some(Role::Vmm) {
+            info!("the VMM is gone; the device keeps its state");
+            self.happened.push_back(ServerEvent::VmmGone(EndpointId(id)));
         }
     }
 }
 
-/// Why a connection is over.
-enum Gone {
-    Closed,
-    Failed(Errno),
-    Ended(Ending),
-}
-
-impl Connection {
-    /// One read at most, then every whole message it brought, as long as the peer takes the replies.
-    fn advance(&mut self) -> Result<Wants, Gone> {
-        if !self.outbox.bytes.is_empty() {
-            // Behind a reply that was stuck, messages may wait in the inbox already.
-            return if self.flush()? { self.answer() } else { Ok(Wants::Write) };
-        }
-        let space = self.inbox.space().map_err(|error| Gone::Ended(error.into()))?;
-        match socket::receive(self.stream.as_fd(), space) {
-            Ok((0, _)) => return Err(Gone::Closed),
-            Ok((len, fds)) => self.inbox.filled(len, fds),
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(Wants::Read),
-            Err(errno) => return Err(Gone::Failed(errno)),
-        }
-        self.answer()
-    }
-
-    fn answer(&mut self) -> Result<Wants, Gone> {
-        loop {
-            match self.inbox.next_message() {
-                Ok(Some(message)) => self.session.handle(message, &mut self.outbox).map_err(Gone::Ended)?,
-                Ok(None) => return Ok(Wants::Read),
-                Err(error) => return Err(Gone::Ended(error.into())),
-            }
-            if !self.flush()? {
-                return Ok(Wants::Write);
-            }
-        }
-    }
-
-    /// Sends what is left of the reply. Returns whether it is gone.
-    fn flush(&mut self) -> Result<bool, Gone> {
-        while self.sent < self.outbox.bytes.len() {
-            let rest = self.outbox.bytes.get(self.sent..).unwrap_or(&[]);
-            match socket::send(self.stream.as_fd(), rest, &self.outbox.fds) {
-                Ok(len) => {
-                    self.sent += len;
-                    self.outbox.fds.clear();
-                }
-                Err(Errno::AGAIN) => return Ok(false),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(Gone::Failed(errno)),
-            }
-        }
-        self.outbox.clear();
-        self.sent = 0;
-        Ok(true)
-    }
+fn setup(step: &'static str) -> impl Fn(Errno) -> BindError {
+    move |errno| BindError::System { step, source: errno.into() }
 }

@@ -8,7 +8,7 @@ use thiserror::Error;
 use tracing::{debug, info};
 use zerocopy::IntoBytes;
 
-use super::{Command, DmaTable, HEADER_SIZE, HeaderError, Kind, Message, Role, Version};
+use super::{Command, HEADER_SIZE, HeaderError, Kind, Message, Role, Version};
 use crate::abi::Errno;
 use crate::device::{SharedDevice, Watcher};
 
@@ -79,7 +79,6 @@ pub(super) struct Agreed {
 #[derive(Debug)]
 pub struct Session {
     pub(super) device: SharedDevice,
-    pub(super) dma: DmaTable,
     /// Its display interrupt.
     pub(super) watcher: Option<Watcher>,
     agreed: Option<Agreed>,
@@ -90,7 +89,7 @@ impl Session {
     /// A connection that has said nothing yet.
     #[must_use]
     pub fn new(device: SharedDevice, slot: VmmSlot) -> Self {
-        Self { device, dma: DmaTable::default(), watcher: None, agreed: None, slot }
+        Self { device, watcher: None, agreed: None, slot }
     }
 
     /// What the connection is for, once it has said so.
@@ -148,7 +147,7 @@ impl Session {
             Command::DmaMap | Command::DmaUnmap | Command::Reset if agreed.role == Role::Console => {
                 Err(Errno::EPERM)
             }
-            Command::DmaMap => self.dma_map(payload, &fds),
+            Command::DmaMap => self.dma_map(payload, fds),
             Command::DmaUnmap => self.dma_unmap(payload, out),
             Command::SetIrqs => self.set_irqs(agreed, payload, fds),
             Command::Reset => {
@@ -182,7 +181,10 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if self.role() == Some(Role::Vmm) {
-            self.device.lock().irqs().disarm();
+            let mut device = self.device.lock();
+            device.irqs().disarm();
+            device.unmap_all_guest_memory();
+            drop(device);
             self.slot.release();
         }
     }

@@ -10,10 +10,10 @@ use vfio_gfx::abi::PlaneKind;
 use vfio_gfx::abi::caps::RegionCap;
 use vfio_gfx::device::{
     Backing, ConfigSpace, Device, DeviceSpec, EdidRegion, Identity, Interfaces, Model, Platform, Region,
-    RegionTable, Scanout, SharedDevice,
+    RegionTable, Scanout, ScanoutMemory, SharedDevice,
 };
 use vfio_gfx::format::Fourcc;
-use vfio_gfx::memory::Vram;
+use vfio_gfx::memory::{GuestBufferId, GuestMemory, Vram};
 use vfio_gfx::plane::Geometry;
 use vfio_gfx::vfio_user::{Server, Stopper, Until};
 
@@ -34,6 +34,11 @@ pub(crate) const ENABLE: u64 = 4;
 /// Register 2: the row of the video memory that the plane starts in.
 pub(crate) const ROW: u64 = 8;
 
+/// Register 3: 0, or a page of guest memory where the plane is instead: two pages from there on and two 16 pages on, or
+/// four in a row with [`CONTIGUOUS`].
+pub(crate) const GUEST: u64 = 12;
+pub(crate) const CONTIGUOUS: u32 = 1 << 31;
+
 pub(crate) const WIDTH: u32 = 64;
 pub(crate) const HEIGHT: u32 = 48;
 pub(crate) const STRIDE: u32 = 320;
@@ -43,39 +48,63 @@ pub(crate) const MARK_AT: u64 = 0x1_0000;
 pub(crate) const MARK: &[u8; 16] = b"right, even now!";
 
 #[derive(Default)]
-struct Registers([u8; 16]);
+struct Registers {
+    bytes: [u8; 16],
+    guest: Option<GuestBufferId>,
+}
 
 impl Registers {
     fn get(&self, at: u64) -> u32 {
         let at = usize::try_from(at).unwrap();
-        u32::from_le_bytes(self.0[at..at + 4].try_into().unwrap())
+        u32::from_le_bytes(self.bytes[at..at + 4].try_into().unwrap())
+    }
+
+    /// A buffer of the guest memory that register 3 names, if that is memory.
+    fn guest_buffer(&self, memory: &GuestMemory) -> Option<GuestBufferId> {
+        let (value, page) = (self.get(GUEST), 4096);
+        let start = u64::from(value & !CONTIGUOUS) * page;
+        let scattered = [(start, 2 * page), (start + 16 * page, 2 * page)];
+        let ranges = if value & CONTIGUOUS == 0 { &scattered[..] } else { &[(start, 4 * page)] };
+        (value != 0).then(|| memory.buffer(ranges).ok()).flatten()
     }
 }
 
 impl Model for Registers {
     fn read(&mut self, _: u32, offset: u64, data: &mut [u8], _: &Platform<'_>) {
-        let from = self.0.iter().skip(usize::try_from(offset).unwrap());
+        let from = self.bytes.iter().skip(usize::try_from(offset).unwrap());
         data.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
     }
 
-    fn write(&mut self, _: u32, offset: u64, data: &[u8], _: &Platform<'_>) {
-        let to = self.0.iter_mut().skip(usize::try_from(offset).unwrap());
+    fn write(&mut self, _: u32, offset: u64, data: &[u8], platform: &Platform<'_>) {
+        let to = self.bytes.iter_mut().skip(usize::try_from(offset).unwrap());
         to.zip(data).for_each(|(to, from)| *to = *from);
+        if offset == GUEST {
+            if let Some(old) = self.guest.take() {
+                platform.guest.release(old);
+            }
+            self.guest = self.guest_buffer(platform.guest);
+        }
     }
 
     fn scanout(&mut self, kind: PlaneKind) -> Option<Scanout> {
         let on = kind == PlaneKind::Primary && self.get(ENABLE) != 0;
         let geometry = Geometry::new(WIDTH, HEIGHT, STRIDE, 4).unwrap();
         let offset = u64::from(self.get(ROW)) * u64::from(STRIDE);
-        on.then(|| Scanout::primary(Fourcc::XRGB8888, geometry, offset))
+        let memory = self.guest.map_or(ScanoutMemory::Vram, ScanoutMemory::Guest);
+        on.then(|| Scanout { memory, ..Scanout::primary(Fourcc::XRGB8888, geometry, offset) })
     }
 
     fn reset(&mut self, _: &Platform<'_>) {
-        self.0 = [0; 16];
+        *self = Self::default();
     }
 }
 
 fn device() -> Device {
+    device_with(Box::new(Registers::default()), false)
+}
+
+/// The same device around another model.
+pub(crate) fn device_with(model: Box<dyn Model>, events: bool) -> Device {
     let identity =
         Identity { id: (0x1234, 0x5678), subsystem: (0, 0), class: (3, 0x80, 0), revision: 1, command: 3 };
     let config = ConfigSpace::new(identity).with_memory_bar(VRAM, VRAM_SIZE, true).unwrap();
@@ -97,9 +126,9 @@ fn device() -> Device {
         interfaces: Interfaces::all(),
         irqs: vec![0, 1],
         edid: Some(EdidRegion::new(&EDID_BYTES, (0, 0))),
-        events: false,
+        events,
     };
-    Device::new(spec, Arc::new(vram), Box::new(Registers::default()))
+    Device::new(spec, Arc::new(vram), model)
 }
 
 /// Tests of this binary run side by side; one that counts the process's descriptors runs alone.
@@ -133,18 +162,23 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) fn new() -> Self {
-        Self::start(Turn::shared())
+        Self::start(Turn::shared(), device())
+    }
+
+    /// A device of the caller's.
+    pub(crate) fn of(device: Device) -> Self {
+        Self::start(Turn::shared(), device)
     }
 
     /// While nothing else in this process opens descriptors.
     pub(crate) fn alone() -> Self {
-        Self::start(Turn::alone())
+        Self::start(Turn::alone(), device())
     }
 
-    fn start(turn: Turn) -> Self {
+    fn start(turn: Turn, device: Device) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.sock");
-        let device = SharedDevice::new(device());
+        let device = SharedDevice::new(device);
         let mut server = Server::bind(device.clone(), &path).unwrap();
         let stopper = server.stopper().unwrap();
         let thread = Some(std::thread::spawn(move || server.run(Until::Stopped).unwrap()));

@@ -3,8 +3,10 @@
 //! Nothing here uses the crate's own codec to speak: a mistake on both sides of it would cancel out.
 
 mod answers;
+mod changes;
 mod fake;
 mod fixture;
+mod guest;
 mod hostile;
 mod hostile_vmm;
 mod liars;

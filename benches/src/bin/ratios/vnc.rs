@@ -45,7 +45,12 @@ pub(crate) fn measure(report: Report<'_>) -> Result<(), Box<dyn Error>> {
     let (before, start) = (cpu_seconds(pid)?, Instant::now());
     sleep(IDLE);
     let share = (cpu_seconds(pid)? - before) / start.elapsed().as_secs_f64();
-    report(Figure::counted("VNC at rest with a viewer, 1080p: CPU", share * 1e3, "1/1000 of a core", SHARE * 1e3))?;
+    report(Figure::counted(
+        "VNC at rest with a viewer, 1080p: CPU",
+        share * 1e3,
+        "1/1000 of a core",
+        SHARE * 1e3,
+    ))?;
 
     // The request of before is answered by the first change.
     let mut redraw = |turn: u8| -> Result<(), Box<dyn Error>> {

@@ -43,8 +43,8 @@ pub enum BindError {
 pub struct BoundSocket {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and inode of the socket file, to remove no file but ours.
-    id: (u64, u64),
+    /// Device and inode of the socket file, to remove no file but ours; `None` for one that somebody else made.
+    id: Option<(u64, u64)>,
 }
 
 impl BoundSocket {
@@ -70,7 +70,7 @@ impl BoundSocket {
             Ok((metadata.dev(), metadata.ino()))
         };
         match publish() {
-            Ok(id) => Ok(Self { listener, path: path.to_owned(), id }),
+            Ok(id) => Ok(Self { listener, path: path.to_owned(), id: Some(id) }),
             Err(error) => {
                 let _ = std::fs::remove_file(&temporary);
                 Err(if error.kind() == io::ErrorKind::AlreadyExists {
@@ -80,6 +80,28 @@ impl BoundSocket {
                 })
             }
         }
+    }
+
+    /// A socket that listens already and is not ours to remove: of a supervisor, which keeps it when we go.
+    ///
+    /// # Errors
+    /// It has no path, or cannot be made non-blocking.
+    pub fn inherited(listener: UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let path = address.as_pathname().ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the socket that was passed has no path in the file system",
+            )
+        })?;
+        Ok(Self { path: path.to_owned(), listener, id: None })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The socket, which does not block.
@@ -97,7 +119,8 @@ impl AsFd for BoundSocket {
 
 impl Drop for BoundSocket {
     fn drop(&mut self) {
-        let ours = std::fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == self.id);
+        let ours =
+            std::fs::symlink_metadata(&self.path).is_ok_and(|now| Some((now.dev(), now.ino())) == self.id);
         if ours {
             let _ = std::fs::remove_file(&self.path);
         }

@@ -1,0 +1,139 @@
+//! `serve`: devices on sockets, all in one process and one thread, until a signal.
+
+mod activation;
+mod follow;
+mod groups;
+mod signals;
+mod sockets;
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use mdev_sample::{CreateError, DeviceType};
+use tracing::info;
+use uuid::Uuid;
+use vfio_gfx::device::{Interfaces, SharedDevice};
+use vfio_gfx::vfio_user::{EndpointId, Server, ServerEvent};
+
+use crate::manage::Directory;
+use follow::Follower;
+use groups::Groups;
+use sockets::Sockets;
+
+/// How long a peer may take to read answers after the first signal.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Serves devices on Unix sockets until SIGINT or SIGTERM.
+#[derive(Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    groups: Groups,
+    /// Instead, serve the devices that this directory defines, in mdevctl's format, and follow its changes.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["type", "socket", "uuid"])]
+    definitions: Option<PathBuf>,
+    /// Where the sockets of defined devices are to be, each UUID.sock; by default in the directory of definitions.
+    // clap does not miss what conflicts with something that is there, so `requires` alone is not enough.
+    #[arg(long, value_name = "DIR", requires = "definitions", conflicts_with_all = ["type", "socket", "uuid"])]
+    socket_dir: Option<PathBuf>,
+    /// How planes are handed over; by default as the kernel's driver of the type does.
+    #[arg(long, value_enum)]
+    interfaces: Option<Offer>,
+    /// A device ends when the VMM that attached to it has gone, and the program with the last.
+    #[arg(long)]
+    once: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Offer {
+    Region,
+    Dmabuf,
+    Both,
+}
+
+impl Offer {
+    fn interfaces(self) -> Interfaces {
+        match self {
+            Self::Region => Interfaces::REGION,
+            Self::Dmabuf => Interfaces::DMABUF,
+            Self::Both => Interfaces::all(),
+        }
+    }
+}
+
+/// The socket of a defined device.
+pub(crate) fn socket_path(dir: &Path, uuid: Uuid) -> PathBuf {
+    dir.join(format!("{}.sock", uuid.hyphenated()))
+}
+
+/// What all devices of a server have in common.
+struct Workshop {
+    server: Server,
+    sockets: Sockets,
+    interfaces: Option<Interfaces>,
+}
+
+impl Workshop {
+    /// Makes a device, serves it, and says so.
+    fn serve(
+        &mut self,
+        uuid: Uuid,
+        device_type: DeviceType,
+        interfaces: Option<Interfaces>,
+        path: &Path,
+    ) -> Result<EndpointId, Box<dyn Error>> {
+        let device =
+            device_type.create(interfaces.or(self.interfaces)).map_err(|error: CreateError| error)?;
+        let socket = self.sockets.open(path)?;
+        let id = self.server.add(SharedDevice::new(device), socket, &uuid.hyphenated().to_string())?;
+        // Whoever started it need not listen.
+        let _ =
+            writeln!(io::stdout(), "mdev-sample: {} {uuid} ready on {}", device_type.name(), path.display());
+        Ok(id)
+    }
+}
+
+impl Serve {
+    pub(crate) fn run(&self) -> Result<(), Box<dyn Error>> {
+        // From here on a signal ends the server, not the process.
+        let signal = signals::first()?;
+        let mut server = Server::new()?;
+        let signal = server.watch(signal)?;
+        let interfaces = self.interfaces.map(Offer::interfaces);
+        let mut workshop = Workshop { server, sockets: Sockets::passed()?, interfaces };
+        for group in &self.groups.0 {
+            let uuid = group.uuid.unwrap_or_else(Uuid::new_v4);
+            workshop.serve(uuid, group.device_type, None, &group.socket)?;
+        }
+        let mut follower = None;
+        if let Some(dir) = &self.definitions {
+            let sockets = self.socket_dir.as_deref().unwrap_or(dir);
+            follower = Some(Follower::new(Directory::new(Some(dir)), sockets, &mut workshop)?);
+        } else {
+            workshop.sockets.none_left()?;
+        }
+        activation::notify("READY=1");
+        loop {
+            match workshop.server.next_event()? {
+                ServerEvent::VmmGone(id) if self.once => {
+                    workshop.server.remove(id);
+                    if workshop.server.is_empty() {
+                        break;
+                    }
+                }
+                ServerEvent::VmmGone(_) => {}
+                ServerEvent::Readable(watch) if watch != signal => {
+                    if let Some(follower) = &mut follower {
+                        follower.update(&mut workshop);
+                    }
+                }
+                ServerEvent::Readable(_) | ServerEvent::Stopped => break,
+            }
+        }
+        activation::notify("STOPPING=1");
+        info!(devices = workshop.server.len(), "ending: a second signal ends at once");
+        Ok(workshop.server.drain(PATIENCE)?)
+    }
+}

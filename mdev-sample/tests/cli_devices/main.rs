@@ -1,0 +1,7 @@
+//! Several devices of one process: how they are named, defined, added, removed, passed and ended.
+
+mod definitions;
+mod ending;
+mod many;
+mod passed;
+mod program;

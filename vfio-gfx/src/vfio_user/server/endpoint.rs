@@ -1,0 +1,121 @@
+//! The devices of a server: how they come and go, and who connects to them.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::epoll;
+use rustix::io::Errno;
+use tracing::{Span, info, info_span, warn};
+
+use super::{BindError, BoundSocket, Connection, EndpointId, MAX_CONNECTIONS, Server, ServerError, setup};
+use crate::device::SharedDevice;
+use crate::vfio_user::{Session, VmmSlot};
+
+/// A device and where it listens.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) device: SharedDevice,
+    pub(super) listener: BoundSocket,
+    pub(super) slot: VmmSlot,
+    pub(super) connections: usize,
+    /// Of changes that no message brings: its token, and a descriptor of the device's timer.
+    pub(super) timer: Option<(u64, OwnedFd)>,
+    /// What its log lines are about.
+    pub(super) span: Span,
+}
+
+impl Server {
+    /// Serves one more device. `name` (its uuid, say) and the socket are fields of its log lines.
+    ///
+    /// # Errors
+    /// [`BindError::System`]: the system refuses to watch the socket.
+    pub fn add(
+        &mut self,
+        device: SharedDevice,
+        listener: BoundSocket,
+        name: &str,
+    ) -> Result<EndpointId, BindError> {
+        let (token, timer_token) = (self.token(), self.token());
+        let watch = |fd: BorrowedFd<'_>, token| {
+            epoll::add(&self.epoll, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN)
+        };
+        let timer = device.lock().change_timer().map(|timer| timer.try_clone_to_owned()).transpose();
+        let timer = timer.map_err(|source| BindError::System { step: "dup", source })?;
+        if let Some(timer) = &timer {
+            watch(timer.as_fd(), timer_token).map_err(setup("epoll_ctl"))?;
+            self.timers.insert(timer_token, token);
+        }
+        watch(listener.as_fd(), token).map_err(setup("epoll_ctl"))?;
+        let uuid = (!name.is_empty()).then_some(name);
+        let span = info_span!("device", uuid, socket = %listener.path().display());
+        let timer = timer.map(|timer| (timer_token, timer));
+        let endpoint = Endpoint { device, listener, slot: VmmSlot::default(), connections: 0, timer, span };
+        self.endpoints.insert(token, endpoint);
+        Ok(EndpointId(token))
+    }
+
+    /// Takes a device away, as one unplugs it: no more connections, those that are end now, its socket goes. Its memory
+    /// goes with the last that holds it; a console that mapped the picture keeps valid memory.
+    pub fn remove(&mut self, id: EndpointId) {
+        let Some(endpoint) = self.endpoints.remove(&id.0) else { return };
+        let _entered = endpoint.span.enter();
+        let _ = self.unwatch(&endpoint);
+        self.connections.retain(|_, connection| connection.endpoint != id.0);
+        info!("removed");
+    }
+
+    /// Waits for nothing of this device any more. Explicitly: a descriptor that somebody else has too (systemd does)
+    /// stays in the set when we close ours.
+    pub(super) fn unwatch(&mut self, endpoint: &Endpoint) -> Result<(), ServerError> {
+        if let Some((token, timer)) = &endpoint.timer {
+            self.timers.remove(token);
+            epoll::delete(&self.epoll, timer)?;
+        }
+        Ok(epoll::delete(&self.epoll, endpoint.listener.as_fd())?)
+    }
+
+    pub(super) fn watch_listeners(&self, on: bool) -> Result<(), ServerError> {
+        let flags = if on { epoll::EventFlags::IN } else { epoll::EventFlags::empty() };
+        for (token, endpoint) in &self.endpoints {
+            epoll::modify(&self.epoll, endpoint.listener.as_fd(), epoll::EventData::new_u64(*token), flags)?;
+        }
+        Ok(())
+    }
+
+    /// A device's timer expired.
+    pub(super) fn look_again(&self, timer: u64) {
+        if let Some(endpoint) = self.timers.get(&timer).and_then(|id| self.endpoints.get(id)) {
+            endpoint.device.lock().look_again();
+        }
+    }
+
+    /// Takes one connection to a device, or pauses when the process is out of descriptors.
+    pub(super) fn accept(&mut self, id: u64) {
+        let token = self.token();
+        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+        let _entered = endpoint.span.enter();
+        let stream = match endpoint.listener.listener().accept() {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                let errno = Errno::from_io_error(&error);
+                if matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) {
+                    warn!(%error, "cannot accept a connection, pausing");
+                    self.paused = true;
+                }
+                return;
+            }
+        };
+        if endpoint.connections >= MAX_CONNECTIONS {
+            warn!(limit = MAX_CONNECTIONS, "too many connections: closed");
+            return;
+        }
+        let data = epoll::EventData::new_u64(token);
+        if stream.set_nonblocking(true).is_err()
+            || epoll::add(&self.epoll, &stream, data, epoll::EventFlags::IN).is_err()
+        {
+            return;
+        }
+        endpoint.connections += 1;
+        let session = Session::new(endpoint.device.clone(), endpoint.slot.clone());
+        self.connections.insert(token, Connection::new(stream, id, session));
+    }
+}
