@@ -81,9 +81,9 @@ fn run(kvm: &Kvm, out: &str) -> Result<()> {
         let guest = machine.run();
         stop.store(true, Ordering::Release);
         let rung = machine.doorbell.write(1);
-        console.join().unwrap_or_else(|_| Err("the console thread panicked".into()))?;
-        guest?;
-        Ok(rung?)
+        rung?;
+        let seen = console.join().unwrap_or_else(|_| Err("the console thread panicked".into()));
+        guest.and(seen) // a guest that failed is why there is nothing to see
     })
 }
 
