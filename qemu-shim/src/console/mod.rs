@@ -13,6 +13,7 @@
 
 mod complaint;
 mod composed;
+mod dirty_log;
 mod error;
 mod listener;
 mod live;
@@ -29,6 +30,7 @@ use vfio_gfx::abi::PlaneKind;
 use vfio_gfx::display::Display;
 use vfio_gfx::plane::{Plane, Source};
 
+pub use dirty_log::DirtyLog;
 pub use error::ConsoleError;
 pub use listener::{Listener, ListenerId};
 pub use live::Live;
