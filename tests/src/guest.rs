@@ -79,6 +79,18 @@ impl Guest {
     #[track_caller]
     #[must_use]
     pub fn boot_with(lab: &Lab, config: Config<'_>, mut qemu: Command) -> Self {
+        // What panics ends.
+        qemu.arg("-no-reboot");
+        Self::boot_on(lab, config, "pc", qemu)
+    }
+
+    /// The same on a machine of another type, one that starts again when it is reset.
+    ///
+    /// # Panics
+    /// If it does not get there.
+    #[track_caller]
+    #[must_use]
+    pub fn boot_on(lab: &Lab, config: Config<'_>, machine: &str, mut qemu: Command) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
         let initramfs = dir.path().join("initramfs");
         let archive = initramfs_of(lab, config)
@@ -86,9 +98,10 @@ impl Guest {
         fs::write(&initramfs, archive).unwrap_or_else(|e| panic!("{}: {e}", initramfs.display()));
 
         let monitor = format!("unix:{},server=on,wait=off", monitor_in(&dir).display());
-        qemu.args(["-accel", "tcg", "-m", "512", "-no-reboot"])
+        qemu.args(["-accel", "tcg", "-m", "512"])
             // The device reads guest memory: it must be shareable.
-            .args(["-machine", "pc,memory-backend=mem"])
+            .arg("-machine")
+            .arg(format!("{machine},memory-backend=mem"))
             .args(["-object", "memory-backend-memfd,id=mem,size=512M,share=on"])
             .args(["-nodefaults", "-display", "none", "-serial", "stdio"])
             .args(["-qmp", &monitor])
@@ -134,6 +147,35 @@ impl Guest {
     #[track_caller]
     pub fn show_text(&mut self) {
         self.tell("text", "GUEST: TEXT");
+    }
+
+    /// Runs a line of shell in the guest, and returns its status. It must be silent.
+    ///
+    /// # Panics
+    /// If it does not end.
+    #[track_caller]
+    pub fn shell(&mut self, line: &str) -> u32 {
+        self.vmm.send_line(&format!("sh {line}"));
+        let ended = self.vmm.expect_line("GUEST: ", REPLY);
+        let status = ended.rsplit(' ').next().and_then(|status| status.parse().ok());
+        status.unwrap_or_else(|| panic!("told \"{line}\": expected a status, found \"{ended}\""))
+    }
+
+    /// Has the guest reboot, as its users do.
+    pub fn reboot(&mut self) {
+        self.vmm.send_line("reboot");
+    }
+
+    /// Waits until a guest that was reset has its framebuffer again, the same as before.
+    ///
+    /// # Panics
+    /// If it does not get there.
+    #[track_caller]
+    pub fn expect_ready(&mut self) {
+        let line = self.vmm.expect_line("GUEST: READY", BOOT);
+        let Display { size: (width, height), stride, bits, .. } = self.display;
+        let before = format!("GUEST: READY {width}x{height} {stride} {bits}");
+        assert!(line.contains(&before), "before it was reset: {before}, now: {line}");
     }
 
     /// Has the guest power off, and waits until QEMU has ended.

@@ -56,6 +56,10 @@ while read -r command; do
         { printf '\033[2J\033[H\033[44;37m'; for line in 1 2 3 4 5 6 7 8; do echo "guest text line $line"; done; } > /dev/tty1
         echo "GUEST: TEXT"
         ;;
+    sh\ *)
+        eval "${command#sh }"
+        echo "GUEST: ENDED $?"
+        ;;
     reboot) reboot -f ;;
     poweroff) poweroff -f ;;
     *) echo "GUEST: FAILED unknown command '$command'" ;;

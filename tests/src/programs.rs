@@ -112,6 +112,19 @@ fn cargo_build(target: &Path) -> Command {
     cargo
 }
 
+/// Serves a device, and waits until it is ready.
+#[track_caller]
+fn serve(device_type: &str, socket: &Path) -> Running {
+    let mut command = Command::new(program("mdev-sample"));
+    command.args(["serve", "--type", device_type, "--socket"]).arg(socket);
+    let mut process = Running::start("mdev-sample", &command);
+    let path = socket.to_str().expect("a temporary path is UTF-8");
+    // The ready line says where to connect.
+    process.expect_line(path, START);
+    assert!(socket.exists(), "mdev-sample is ready without {path}");
+    process
+}
+
 /// A device being served by `mdev-sample`.
 #[derive(Debug)]
 pub struct Server {
@@ -132,14 +145,18 @@ impl Server {
     pub fn start(device_type: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
         let socket = dir.path().join("device.sock");
-        let mut command = Command::new(program("mdev-sample"));
-        command.args(["serve", "--type", device_type, "--socket"]).arg(&socket);
-        let mut process = Running::start("mdev-sample", &command);
-        let path = socket.to_str().expect("a temporary path is UTF-8");
-        // The ready line says where to connect.
-        process.expect_line(path, START);
-        assert!(socket.exists(), "mdev-sample is ready without {path}");
+        let process = serve(device_type, &socket);
         Self { process, socket, _dir: dir }
+    }
+
+    /// Kills the program and serves a new device of `device_type` on the same socket.
+    ///
+    /// # Panics
+    /// If it had ended, or does not become ready again.
+    #[track_caller]
+    pub fn crash_and_restart(&mut self, device_type: &str) {
+        self.process.crash();
+        self.process = serve(device_type, &self.socket);
     }
 
     /// QEMU's `-device` argument for this device.
