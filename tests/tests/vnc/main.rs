@@ -50,8 +50,20 @@ fn tigervnc_shows_types_and_resizes() {
     let mut viewer = desktop.tigervnc("Tight", &address, &[]);
     scene.expect_same("tigervnc-shell", SIZE, || desktop.shown());
     // The viewer takes the keyboard some time after it gets the focus.
-    let line = format!("{LINE}\n");
-    desktop.xdotool(&["windowfocus", "--sync", "sleep", "1", "type", "--delay", "20", &line]);
+    desktop.xdotool(&[
+        "windowfocus",
+        "--sync",
+        "sleep",
+        "1",
+        "type",
+        "--args",
+        "1",
+        "--delay",
+        "20",
+        LINE,
+        "key",
+        "Return",
+    ]);
     scene.guest.vmm.expect_line(ANSWER, TYPED);
 
     // A larger window asks for a larger screen; the guest's driver looks at the monitor when it comes.

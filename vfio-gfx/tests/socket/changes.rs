@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::event::{EventfdFlags, eventfd};
 use vfio_gfx::abi::PlaneKind;
 use vfio_gfx::device::{DisplayEvents, Model, Platform, Scanout};
 use vfio_gfx::display::{Display, Remote};
@@ -9,7 +10,8 @@ use vfio_gfx::format::Fourcc;
 use vfio_gfx::plane::Geometry;
 
 use crate::fixture::{REGISTERS, Served, device_with};
-use crate::peer::Peer;
+use crate::hostile::EINVAL;
+use crate::peer::{Peer, RESET, SET_IRQS, words};
 
 const DELAY: Duration = Duration::from_millis(200);
 
@@ -52,7 +54,7 @@ fn what_happens_without_an_access_is_told() {
             assert_eq!(watch.wait(Duration::from_secs(30)).unwrap(), DisplayEvents::MODE_SET);
         }
         assert!((DELAY..DELAY + Duration::from_secs(10)).contains(&start.elapsed()));
-        vmm.ask(crate::peer::RESET, &[]).ok();
+        vmm.ask(RESET, &[]).ok();
         assert_eq!(watches[0].wait(Duration::from_secs(30)).unwrap(), DisplayEvents::PLANE_OFF);
         assert_eq!(watches[1].wait(Duration::from_secs(30)).unwrap(), DisplayEvents::PLANE_OFF);
     }
@@ -68,4 +70,24 @@ fn whoever_comes_in_between_is_told_too() {
     if display.plane(PlaneKind::Primary).unwrap().is_none() {
         assert_eq!(watch.wait(Duration::from_secs(30)).unwrap(), DisplayEvents::MODE_SET);
     }
+}
+
+/// A console's interrupt is a write to a descriptor of its choice, too.
+#[test]
+fn only_eventfds_are_told() {
+    let served = Served::of(device_with(Box::new(Late::default()), true));
+    let mut console = served.console();
+    let (reader, writer) = std::io::pipe().unwrap();
+    // DATA_EVENTFD | ACTION_TRIGGER on the two first kinds of changes.
+    let arm = words(&[20, 0x24, 5, 0, 2]);
+    let eventfd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+    for useless in [reader.into(), writer.into(), std::fs::File::open("/dev/null").unwrap().into()] {
+        assert_eq!(console.ask_with(SET_IRQS, &arm, &[&eventfd, &useless]).refusal(), EINVAL);
+    }
+    console.ask_with(SET_IRQS, &arm, &[&eventfd, &eventfd]).ok();
+    served.vmm().write(REGISTERS, 0, &[1]);
+    // Blocks until the mode is set.
+    let mut count = [0; 8];
+    rustix::io::read(&eventfd, &mut count).unwrap();
+    assert_eq!(u64::from_ne_bytes(count), 1);
 }
