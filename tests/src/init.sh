@@ -57,10 +57,12 @@ while read -r command; do
         echo "GUEST: TEXT"
         ;;
     shell)
-        # The keyboard's language is that of the kernel, US.
+        # One shell at a time: they would share what is typed. The keyboard's language is that of the kernel, US.
+        [ -n "$shell" ] && kill -9 "$shell"
         bind 1
         printf '\033[0m\033[2J\033[H\033[?25l' > /dev/tty1
         setsid sh -c 'exec sh -i < /dev/tty1 > /dev/tty1 2>&1' &
+        shell=$!
         echo "GUEST: SHELL"
         ;;
     driver)

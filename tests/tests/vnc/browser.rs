@@ -1,6 +1,6 @@
 //! Chromium without a window, told what to do through its DevTools protocol.
 
-use std::{fs, net::TcpStream, path::Path, process::Command, time::Duration};
+use std::{fs, net::TcpStream, path::Path, process::Command, thread, time::Duration};
 
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
@@ -8,6 +8,8 @@ use vfio_gfx_tests::{process::Running, programs::artifacts, screen::Screen};
 
 /// How long it may take to begin, and to answer.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How long a key takes.
+const STROKE: Duration = Duration::from_millis(20);
 /// The bit of the shift key in `Input.dispatchKeyEvent`.
 const SHIFT: u32 = 8;
 /// Signs of a US keyboard with shift, and those without on the same keys.
@@ -123,6 +125,8 @@ impl Browser {
             let number = u32::from(plain.to_ascii_uppercase());
             self.key("rawKeyDown", &key, &code, shift, number);
             self.key("keyUp", &key, &code, shift, number);
+            // QEMU's keyboard holds 16 bytes, and the guest is slow.
+            thread::sleep(STROKE);
             if shift != 0 {
                 self.key("keyUp", "Shift", "ShiftLeft", 0, 16);
             }
