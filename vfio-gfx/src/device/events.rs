@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use bitflags::bitflags;
 
 use super::Scanout;
-use super::irq::signal;
+use super::eventfd::signal;
 use crate::abi::PlaneKind;
 
 bitflags! {

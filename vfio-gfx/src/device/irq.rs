@@ -1,10 +1,10 @@
 //! Interrupts: how many each index has, and the eventfds that deliver them.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
 
+use super::eventfd::{is_eventfd, signal};
 use crate::abi::{Errno, IrqAction, IrqData, IrqFlags, IrqRequest, pci_irq};
 
 /// Most interrupts an index may have; MSI-X allows no more (PCI 3.0, 6.8.2).
@@ -161,23 +161,6 @@ impl Vector {
         } else if let Some(eventfd) = &self.eventfd {
             signal(eventfd);
         }
-    }
-}
-
-/// Whether a descriptor is an eventfd. The kernel takes no other for an interrupt (`eventfd_ctx_fdget`, which finds
-/// `EINVAL`), and says what it is in fdinfo (fs/eventfd.c, `eventfd_show_fdinfo`).
-pub(super) fn is_eventfd(fd: &OwnedFd) -> bool {
-    let path = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
-    std::fs::read_to_string(path).is_ok_and(|info| info.lines().any(|l| l.starts_with("eventfd-count:")))
-}
-
-/// Adds 1 to an eventfd that somebody else gave us. A write to a full counter would block, unless its owner made it
-/// non-blocking, and everybody with it; it already says what we would. Failures mean that the descriptor is not an
-/// eventfd, which is its owner's loss alone.
-pub(super) fn signal(eventfd: &OwnedFd) {
-    let mut writable = [PollFd::new(eventfd, PollFlags::OUT)];
-    if poll(&mut writable, Some(&Timespec::default())) == Ok(1) {
-        let _ = rustix::io::write(eventfd, &1u64.to_ne_bytes());
     }
 }
 

@@ -10,6 +10,7 @@ mod config;
 mod dispatch;
 mod edid_region;
 mod error;
+mod eventfd;
 mod events;
 mod irq;
 mod model;

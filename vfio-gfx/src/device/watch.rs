@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::abi::{Errno, IrqAction, IrqData, IrqSet, PlaneKind};
 
+use super::eventfd::is_eventfd;
 use super::events::{self, Planes};
-use super::irq::is_eventfd;
 use super::{DISPLAY_EVENTS, DISPLAY_IRQ, Device, Scanout, Watcher};
 
 impl Device {
