@@ -22,12 +22,3 @@ pub struct Cursor {
     /// `width` × `height` pixels `0xAARRGGBB`, colours multiplied by alpha, top row first.
     pub pixels: Vec<u32>,
 }
-
-impl Cursor {
-    /// Whether it looks the same, wherever it is.
-    #[must_use]
-    pub fn looks_like(&self, other: &Self) -> bool {
-        let shape = |cursor: &Self| (cursor.hot_x, cursor.hot_y, cursor.width, cursor.height);
-        shape(self) == shape(other) && self.pixels == other.pixels
-    }
-}

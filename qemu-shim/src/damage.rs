@@ -10,6 +10,9 @@
 /// Side of a tile, in pixels.
 pub const TILE: u32 = 32;
 
+// Rows are compared, and their bits set, by that tile.
+const _: () = assert!(TILE as usize == vfio_gfx::memory::compare::TILE);
+
 /// A rectangle of pixels, inside some screen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Rect {
@@ -137,22 +140,19 @@ impl Damage {
             && self.words.get(at).is_some_and(|word| word >> (column % u64::BITS) & 1 == 1)
     }
 
-    /// A tile is as it was.
-    pub fn remove_tile(&mut self, column: u32, row: u32) {
-        if self.has_tile(column, row) {
-            let at = self.row_words() * row as usize + (column / u64::BITS) as usize;
-            if let Some(word) = self.words.get_mut(at) {
-                *word &= !(1 << (column % u64::BITS));
-            }
-        }
-    }
-
     /// A row of tiles as bits, the leftmost tile in bit 0 of the first word: for whoever finds tiles in passing. Bits beyond
     /// the last column must stay 0. Empty for a row that is not on the screen.
     pub fn row_mut(&mut self, row: u32) -> &mut [u64] {
         let start = self.row_words() * row as usize;
         let end = start + self.row_words();
         self.words.get_mut(start..end).unwrap_or_default()
+    }
+
+    /// Whether any tile of a row of tiles changed.
+    #[must_use]
+    pub fn has_row(&self, row: u32) -> bool {
+        let words = self.words.chunks(self.row_words().max(1)).nth(row as usize);
+        words.is_some_and(|words| words.iter().any(|word| *word != 0))
     }
 
     /// Every tile that a rectangle touches changed; what is off the screen is ignored.

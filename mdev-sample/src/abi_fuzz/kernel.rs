@@ -44,10 +44,6 @@ impl KernelTarget {
     }
 }
 
-fn errno(error: rustix::io::Errno) -> Errno {
-    Errno::from_raw(error.raw_os_error().unsigned_abs())
-}
-
 /// A page with nothing behind it: what ends at its end cannot be overrun, neither by the kernel.
 #[derive(Debug)]
 struct Memory(*mut c_void);
@@ -109,7 +105,7 @@ unsafe impl Ioctl for Raw {
 impl KernelTarget {
     fn raw(&self, request: u32, argument: *mut c_void) -> Result<IoctlOutput, Errno> {
         // SAFETY: see `Raw`.
-        unsafe { rustix::ioctl::ioctl(self.kernel.as_fd(), Raw { request, argument }) }.map_err(errno)
+        unsafe { rustix::ioctl::ioctl(self.kernel.as_fd(), Raw { request, argument }) }.map_err(Errno::from)
     }
 }
 
@@ -143,7 +139,7 @@ impl Target for KernelTarget {
         }
         // SAFETY: a result that is no error is a descriptor that nobody else owns yet.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let size = seek(&fd, SeekFrom::End(0)).map_err(errno)?;
+        let size = seek(&fd, SeekFrom::End(0))?;
         let map = |flags| {
             let len = usize::try_from(size).unwrap_or(usize::MAX);
             map(fd.as_fd(), 0, len, ProtFlags::READ, flags).map(|_| ())
@@ -152,11 +148,11 @@ impl Target for KernelTarget {
     }
 
     fn pread(&mut self, offset: u64, data: &mut [u8]) -> Result<usize, Errno> {
-        rustix::io::pread(self.kernel.as_fd(), data, offset).map_err(errno)
+        rustix::io::pread(self.kernel.as_fd(), data, offset).map_err(Errno::from)
     }
 
     fn pwrite(&mut self, offset: u64, data: &[u8]) -> Result<usize, Errno> {
-        rustix::io::pwrite(self.kernel.as_fd(), data, offset).map_err(errno)
+        rustix::io::pwrite(self.kernel.as_fd(), data, offset).map_err(Errno::from)
     }
 
     fn mmap(&mut self, request: MapRequest) -> Result<[u8; 16], Errno> {
@@ -181,7 +177,7 @@ fn map(
     flags: MapFlags,
 ) -> Result<Mapped, Errno> {
     // SAFETY: a new mapping at a place of the system's choice; the walk's flags have no MAP_FIXED.
-    let at = unsafe { mmap(ptr::null_mut(), len, prot, flags, fd, offset) }.map_err(errno)?;
+    let at = unsafe { mmap(ptr::null_mut(), len, prot, flags, fd, offset) }?;
     Ok(Mapped { at, len })
 }
 
@@ -189,12 +185,12 @@ impl Mapped {
     /// What the mapping shows first. The kernel reads it, so that a page which is not there is an error and no signal.
     fn first16(&self) -> Result<[u8; 16], Errno> {
         let mut first = [0; 16];
-        let (reader, writer) = rustix::pipe::pipe().map_err(errno)?;
+        let (reader, writer) = rustix::pipe::pipe()?;
         let len = self.len.min(first.len());
         // SAFETY: `len` bytes of a mapping that can be read and that lives on; nobody but the kernel looks at them.
         let mapped = unsafe { std::slice::from_raw_parts(self.at.cast::<u8>(), len) };
-        let written = rustix::io::write(&writer, mapped).map_err(errno)?;
-        rustix::io::read(&reader, &mut first[..written.min(len)]).map_err(errno)?;
+        let written = rustix::io::write(&writer, mapped)?;
+        rustix::io::read(&reader, &mut first[..written.min(len)])?;
         Ok(first)
     }
 }

@@ -9,14 +9,12 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{SeekFrom, seek};
 use thiserror::Error;
 use vfio_gfx::abi::{
     DEVICE_INFO_MIN, DeviceIoctl, Errno, FEATURE_HEADER, GfxFlags, IRQ_INFO_MIN, IRQ_SET_HEADER, Interface,
     PLANE_INFO_MIN, PlaneInfo, PlaneKind, PlaneRequest, REGION_INFO_MIN, RegionFlags, RegionInfo, caps,
     feature_number,
 };
-use vfio_gfx::memory::{BufferKind, Mapping};
 use vfio_gfx::vfio_user::extension::{BufferReply, BufferRequest, PlaneReply, kind_from_raw};
 use vfio_gfx::vfio_user::{ClientError, Command};
 use zerocopy::{FromBytes, IntoBytes};
@@ -181,10 +179,6 @@ impl RemoteTarget {
     }
 }
 
-fn errno(error: rustix::io::Errno) -> Errno {
-    Errno::from_raw(error.raw_os_error().unsigned_abs())
-}
-
 impl Target for RemoteTarget {
     fn name(&self) -> &str {
         &self.name
@@ -238,12 +232,7 @@ impl Target for RemoteTarget {
             // A descriptor alone does not say where the plane starts.
             return Err(Errno::EINVAL);
         }
-        let size = seek(&fd, SeekFrom::End(0)).map_err(errno)?;
-        let copy = fd.try_clone().map_err(|_| Errno::EMFILE)?;
-        let mmap_shared = Mapping::new(copy, kind, size).map(|_| ()).map_err(|_| Errno::EINVAL);
-        // udmabuf refuses private mappings, a memfd allows them (drivers/dma-buf/udmabuf.c, mm/shmem.c).
-        let mmap_private = if kind == BufferKind::Memfd { Ok(()) } else { Err(Errno::EINVAL) };
-        Ok(Dmabuf { fd, size, mmap_shared, mmap_private })
+        Dmabuf::of(fd, kind)
     }
 
     fn pread(&mut self, offset: u64, data: &mut [u8]) -> Result<usize, Errno> {

@@ -4,10 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::fs::{SeekFrom, seek};
 use vfio_gfx::abi::{DeviceIoctl, Errno};
 use vfio_gfx::device::{Device, IoctlReply};
-use vfio_gfx::memory::{BufferKind, Mapping};
 
 use super::target::{Dmabuf, MapRequest, Target};
 use crate::{CreateError, DeviceType};
@@ -44,10 +42,6 @@ impl Sample {
     }
 }
 
-fn errno(error: rustix::io::Errno) -> Errno {
-    Errno::from_raw(error.raw_os_error().unsigned_abs())
-}
-
 impl Target for Sample {
     fn name(&self) -> &str {
         self.device_type.name()
@@ -68,12 +62,7 @@ impl Target for Sample {
             return Err(Errno::EIO);
         };
         let kind = self.device.buffer_kind();
-        let size = seek(&fd, SeekFrom::End(0)).map_err(errno)?;
-        let copy = fd.try_clone().map_err(|_| Errno::EMFILE)?;
-        let mmap_shared = Mapping::new(copy, kind, size).map(|_| ()).map_err(|_| Errno::EINVAL);
-        // udmabuf refuses private mappings, a memfd allows them (drivers/dma-buf/udmabuf.c, mm/shmem.c).
-        let mmap_private = if kind == BufferKind::Memfd { Ok(()) } else { Err(Errno::EINVAL) };
-        Ok(Dmabuf { fd, size, mmap_shared, mmap_private })
+        Dmabuf::of(fd, kind)
     }
 
     fn pread(&mut self, offset: u64, data: &mut [u8]) -> Result<usize, Errno> {
@@ -91,7 +80,7 @@ impl Target for Sample {
         match rustix::io::pread(fd, &mut first, at) {
             Ok(16) => Ok(first),
             Ok(_) => Err(Errno::EIO),
-            Err(error) => Err(errno(error)),
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use rustix::fs::{SeekFrom, seek};
 use vfio_gfx::abi::Errno;
+use vfio_gfx::memory::{BufferKind, Mapping};
 
 /// A mapping that is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,18 @@ pub struct Dmabuf {
     pub mmap_shared: Result<(), Errno>,
     /// Whether it can be mapped privately and read-only.
     pub mmap_private: Result<(), Errno>,
+}
+
+impl Dmabuf {
+    /// A buffer of one of our devices.
+    pub(super) fn of(fd: OwnedFd, kind: BufferKind) -> Result<Self, Errno> {
+        let size = seek(&fd, SeekFrom::End(0))?;
+        let copy = fd.try_clone().map_err(|_| Errno::EMFILE)?;
+        let mmap_shared = Mapping::new(copy, kind, size).map(|_| ()).map_err(|_| Errno::EINVAL);
+        // udmabuf refuses private mappings, a memfd allows them (drivers/dma-buf/udmabuf.c, mm/shmem.c).
+        let mmap_private = if kind == BufferKind::Memfd { Ok(()) } else { Err(Errno::EINVAL) };
+        Ok(Self { fd, size, mmap_shared, mmap_private })
+    }
 }
 
 /// A device, called through its descriptor. Each call is one record of a recording.

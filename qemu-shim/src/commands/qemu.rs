@@ -6,7 +6,6 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use clap::Args;
 use thiserror::Error;
@@ -64,12 +63,8 @@ impl Qemu {
         };
         let sysfs = device_directory(dir.path()).map_err(QemuError::Directory)?;
         vmm::announce(&self.device.to_string(), &socket);
-        let (program, arguments) = self.command.split_first().ok_or("no program")?;
         let status = vmm::run(
-            Command::new(program)
-                .args(arguments)
-                .args(vmm::memory_arguments(arguments))
-                .args(vmm::vga_arguments(arguments))
+            vmm::command(&self.command)?
                 .args([OsStr::new("-device"), &self.device_argument(&sysfs)])
                 .env("LD_PRELOAD", with_others(&library))
                 .env(preload::SOCKET, &socket)

@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::ffi::OsString;
-use std::process::Command;
 
 use clap::Args;
 use mdev_sample::{DeviceType, UnknownType};
@@ -42,15 +41,7 @@ impl RunQemu {
         if let Some(romfile) = &self.romfile {
             device["romfile"] = json!(romfile);
         }
-        let (program, arguments) = self.command.split_first().ok_or("no program")?;
-        let status = vmm::run(
-            Command::new(program)
-                .args(arguments)
-                .args(vmm::memory_arguments(arguments))
-                .args(vmm::vga_arguments(arguments))
-                .arg("-device")
-                .arg(device.to_string()),
-        );
+        let status = vmm::run(vmm::command(&self.command)?.arg("-device").arg(device.to_string()));
         drop((served, dir));
         vmm::end_as(status?)
     }

@@ -76,7 +76,7 @@ fn is_option(argument: &OsString, name: &str) -> bool {
 
 /// What gives a device in another process access to the guest's memory: as much as `-m` says, in a file. Nothing where the user
 /// chose a memory backend himself.
-pub(super) fn memory_arguments(arguments: &[OsString]) -> Vec<OsString> {
+fn memory_arguments(arguments: &[OsString]) -> Vec<OsString> {
     let chosen = |argument: &OsString| {
         argument.to_string_lossy().contains("memory-backend") || is_option(argument, "numa")
     };
@@ -101,10 +101,18 @@ pub(super) fn memory_arguments(arguments: &[OsString]) -> Vec<OsString> {
 }
 
 /// What makes our display the guest's only one, where the user has not said which others there are.
-pub(super) fn vga_arguments(arguments: &[OsString]) -> Vec<OsString> {
+fn vga_arguments(arguments: &[OsString]) -> Vec<OsString> {
     let says = |name| arguments.iter().any(|argument| is_option(argument, name));
     let vga = if says("vga") || says("nodefaults") { &[][..] } else { &["-vga", "none"][..] };
     vga.iter().map(OsString::from).collect()
+}
+
+/// The VMM that a user wrote behind `--`, with the arguments that our device asks for in addition.
+pub(super) fn command(words: &[OsString]) -> Result<Command, &'static str> {
+    let (program, arguments) = words.split_first().ok_or("no program")?;
+    let mut command = Command::new(program);
+    command.args(arguments).args(memory_arguments(arguments)).args(vga_arguments(arguments));
+    Ok(command)
 }
 
 /// Runs a VMM to its end. The signals that would end this process are its to handle.

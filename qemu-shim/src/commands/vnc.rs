@@ -72,9 +72,8 @@ impl Vnc {
             signal_hook::low_level::pipe::register(number, signal.try_clone()?)?;
         }
         let console = Console::new(self.device.open()?);
-        let mut ready = vec![format!("qemu-shim: VNC of {} ready on {}", self.device, self.listen)];
         let plain = Listener::bind(&self.listen)?;
-        ready[0] = format!("qemu-shim: VNC of {} ready on {}", self.device, plain.address());
+        let mut ready = vec![format!("qemu-shim: VNC of {} ready on {}", self.device, plain.address())];
         let mut doors = vec![Door::Plain(plain)];
         if let Some(address) = &self.websocket {
             let listener = Listener::bind(address)?;

@@ -1,8 +1,9 @@
 //! Saying what is wrong with a device once, not at every frame.
 
 use std::error::Error;
-use std::fmt::Write;
 use std::time::{Duration, Instant};
+
+use mdev_sample::cli::Chain;
 
 /// The same complaint is repeated after this time.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -19,7 +20,7 @@ pub(super) struct Complaint {
 impl Complaint {
     /// Writes a warning to the log, unless it was written a moment ago.
     pub(super) fn say(&mut self, what: &str, error: &dyn Error) {
-        let text = sentence(what, error);
+        let text = format!("{what}: {}", Chain(error));
         let now = Instant::now();
         if self.is_due(&text, now) {
             tracing::warn!(suppressed = self.unsaid, "{text}");
@@ -35,18 +36,6 @@ impl Complaint {
             now.duration_since(*said) >= if last == text { AGAIN } else { BETWEEN }
         })
     }
-}
-
-/// An error with all its causes.
-fn sentence(what: &str, error: &dyn Error) -> String {
-    let mut text = format!("{what}: {error}");
-    let mut source = error.source();
-    while let Some(error) = source {
-        // Writing to a string does not fail.
-        let _ = write!(text, ": {error}");
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use vfio_gfx::abi::PlaneKind;
 use vfio_gfx::display::Display;
-use vfio_gfx::plane::{Plane, Source};
+use vfio_gfx::plane::Plane;
 
 pub use dirty_log::DirtyLog;
 pub use error::ConsoleError;
@@ -42,7 +42,7 @@ use composed::Composed;
 use listener::Listeners;
 use pace::Pace;
 use placeholder::{Placeholder, Reason};
-use primary::Primary;
+use primary::{Primary, is_same_picture};
 use sprite::Sprite;
 
 use crate::cursor::Cursor;
@@ -261,7 +261,8 @@ impl Console {
                 return Ok(if self.cursor_moved { Refresh::Changed } else { Refresh::Same });
             }
             let now = self.display.plane(PlaneKind::Primary)?;
-            let flipped = !now.is_some_and(|now| is_same_scanout(&plane, &now)) || self.pace.flipped()?;
+            let flipped = !now.is_some_and(|now| now.format == plane.format && is_same_picture(&plane, &now))
+                || self.pace.flipped()?;
             if !flipped || self.torn_since.is_some_and(|since| self.may_show_torn(since)) {
                 self.torn_since = None;
                 return Ok(Refresh::Changed);
@@ -330,14 +331,4 @@ impl Console {
             Ok(sprite.clear_change())
         })
     }
-}
-
-/// Whether two answers name the same pixels in the same format.
-fn is_same_scanout(read: &Plane, now: &Plane) -> bool {
-    let memory = |plane: &Plane| match plane.source {
-        Source::Region { index, offset } => (index, offset),
-        // Where in its buffer a plane is comes with the buffer.
-        Source::Buffer { id, .. } => (id, 0),
-    };
-    (read.geometry, read.format, memory(read)) == (now.geometry, now.format, memory(now))
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use vfio_gfx::display::Pixels;
 use vfio_gfx::format::Fourcc;
+use vfio_gfx::memory::compare::update_row;
 use vfio_gfx::plane::{Plane, Source};
 
 use super::ConsoleError;
@@ -99,7 +100,7 @@ impl Primary {
                 }
                 pixels.read_row(y, &mut self.bytes)?;
                 converter.convert_row(&self.bytes, &mut self.row);
-                update(shown, &self.row, changed);
+                update_row(&self.row, shown, changed);
             }
         }
         if is_new {
@@ -141,15 +142,14 @@ impl Primary {
     }
 }
 
-/// Brings a row up to date, tile by tile.
-fn update(shown: &mut [u32], now: &[u32], changed: &mut [u64]) {
-    let tiles = shown.chunks_mut(TILE as usize).zip(now.chunks(TILE as usize));
-    for (column, (shown, now)) in tiles.enumerate() {
-        if shown != now {
-            shown.copy_from_slice(now);
-            changed[column / 64] |= 1 << (column % 64);
-        }
-    }
+/// Whether two answers name the same pixels, in whatever format.
+pub(super) fn is_same_picture(a: &Plane, b: &Plane) -> bool {
+    let memory = |plane: &Plane| match plane.source {
+        Source::Region { index, offset } => (index, offset),
+        // Where in its buffer a plane is comes with the buffer.
+        Source::Buffer { id, .. } => (id, 0),
+    };
+    (a.geometry, memory(a)) == (b.geometry, memory(b))
 }
 
 /// How to read a plane's rows: the converter, and the bytes of pixels in each.

@@ -2,10 +2,10 @@
 
 use vfio_gfx::abi::{Errno, PlaneKind};
 use vfio_gfx::display::{Display, DisplayError, Pixels};
-use vfio_gfx::plane::{Plane, Source};
+use vfio_gfx::plane::Plane;
 
 use super::ConsoleError;
-use super::primary::readable;
+use super::primary::{is_same_picture, readable};
 use crate::compose::fast::{Layer, Pixels as LayerPixels};
 use crate::convert::AlphaConverter;
 use crate::cursor::{Cursor, MAX_SIDE};
@@ -114,7 +114,7 @@ impl Sprite {
             return Ok(None);
         }
         match display.plane(self.kind) {
-            Ok(Some(plane)) if is_primary(&plane, primary) => self.is_absent = true,
+            Ok(Some(plane)) if is_same_picture(&plane, primary) => self.is_absent = true,
             Ok(plane) => return Ok(plane),
             Err(error) if refuses(&error) => self.is_absent = true,
             Err(error) => return Err(error.into()),
@@ -171,15 +171,6 @@ impl Sprite {
         }
         Ok(())
     }
-}
-
-/// Whether an answer is the primary plane's.
-fn is_primary(plane: &Plane, primary: &Plane) -> bool {
-    let memory = |plane: &Plane| match plane.source {
-        Source::Region { index, offset } => (index, offset),
-        Source::Buffer { id, .. } => (id, 0),
-    };
-    plane.geometry == primary.geometry && memory(plane) == memory(primary)
 }
 
 /// Whether a device says that it does not know such planes.

@@ -8,7 +8,7 @@ use vfio_gfx::device::{Device, Interfaces, SharedDevice};
 use vfio_gfx::display::{Backend, BufferMapping, DeviceSummary, DisplayError, Local, RegionSummary, Watch};
 use vfio_gfx::format::{Fourcc, Modifier};
 use vfio_gfx::memory::{BufferKind, Mapping, Vram};
-use vfio_gfx::plane::Geometry;
+use vfio_gfx::plane::{Geometry, Source};
 
 use super::*;
 use crate::damage::Rect;

@@ -45,8 +45,7 @@ impl Rows {
             (is_known && changed.saturating_mul(WORTH_LOOKING) >= tiles).then(|| self.hashes.clone());
         self.hashes.resize(height, 0);
         for ((y, row), hash) in (0..).zip(frame.rows()).zip(&mut self.hashes) {
-            let tile_row = y / TILE;
-            if !is_known || (0..damage.columns()).any(|column| damage.has_tile(column, tile_row)) {
+            if !is_known || damage.has_row(y / TILE) {
                 *hash = hash_of(row);
             }
         }

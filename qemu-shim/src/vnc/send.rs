@@ -77,7 +77,7 @@ impl Viewer {
 
     /// Appends what is not pixels. Returns how many rectangles that is.
     fn tell_news(&mut self, update: &Update<'_>, out: &mut Vec<u8>) -> u16 {
-        let News { size, size_answer, cursor, extended_key, extended_buttons, name: _ } =
+        let News { size, size_answer, cursor, extended_key, extended_buttons } =
             std::mem::take(&mut self.news);
         let mut count = 0;
         let (width, height) = self.size;

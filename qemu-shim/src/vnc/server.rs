@@ -68,6 +68,8 @@ struct Connection {
     is_new: bool,
     /// The other side is not there any more.
     hung_up: bool,
+    /// The size that the viewer would have the screen be.
+    wish: Option<(u16, u16)>,
 }
 
 /// A VNC server.
@@ -247,7 +249,14 @@ impl Server {
             };
             tracing::info!(viewer = %name, "connected");
             let viewer = Viewer::new(peer, policy, challenge, now);
-            self.connections.push(Connection { channel, viewer, name, is_new: true, hung_up: false });
+            self.connections.push(Connection {
+                channel,
+                viewer,
+                name,
+                is_new: true,
+                hung_up: false,
+                wish: None,
+            });
         }
         Ok(())
     }
@@ -264,16 +273,13 @@ impl Server {
             resize: None,
             is_active: false,
         };
-        let mut wishes = Vec::new();
         let mut is_active = false;
         let tls = self.settings.tls.as_ref();
         let mut released = false;
         self.connections.retain_mut(|connection| {
             let result = connection.serve(&mut room, tls);
             is_active |= std::mem::take(&mut room.is_active);
-            if let Some(size) = room.resize.take() {
-                wishes.push((connection.name.clone(), size));
-            }
+            connection.wish = room.resize.take();
             if let Err(reason) = result {
                 tracing::info!(viewer = %connection.name, "gone: {reason}");
                 released = true;
@@ -291,23 +297,10 @@ impl Server {
             self.console.wake();
             self.next_look = self.next_look.min(Instant::now() + self.console.pause());
         }
-        for (name, (width, height)) in wishes {
-            let status = self.resize(&name, width, height);
-            if let Some(connection) = self.connections.iter_mut().find(|connection| connection.name == name) {
+        for connection in &mut self.connections {
+            if let Some(size) = connection.wish.take() {
+                let status = resize(&mut self.console, self.settings.may_resize, &connection.name, size);
                 connection.viewer.answer_resize(status);
-            }
-        }
-    }
-
-    fn resize(&mut self, viewer: &str, width: u16, height: u16) -> Status {
-        if !self.settings.may_resize {
-            return Status::Prohibited;
-        }
-        match resize::request(self.console.display(), width.into(), height.into()) {
-            Ok(()) => Status::Forwarded,
-            Err(error) => {
-                tracing::info!(viewer, width, height, "no other size: {error}");
-                Status::InvalidLayout
             }
         }
     }
@@ -358,6 +351,20 @@ struct Ready {
     stop: bool,
     doors: bool,
     device: bool,
+}
+
+/// Asks the guest for the size that a viewer wants, in pixels.
+fn resize(console: &mut Console, is_allowed: bool, viewer: &str, (width, height): (u16, u16)) -> Status {
+    if !is_allowed {
+        return Status::Prohibited;
+    }
+    match resize::request(console.display(), width.into(), height.into()) {
+        Ok(()) => Status::Forwarded,
+        Err(error) => {
+            tracing::info!(viewer, width, height, "no other size: {error}");
+            Status::InvalidLayout
+        }
+    }
 }
 
 /// Why a connection is over.

@@ -123,13 +123,12 @@ pub(super) struct News {
     pub(super) cursor: bool,
     pub(super) extended_key: bool,
     pub(super) extended_buttons: bool,
-    pub(super) name: bool,
 }
 
 impl News {
     pub(super) fn is_empty(self) -> bool {
-        let Self { size, size_answer, cursor, extended_key, extended_buttons, name } = self;
-        !(size || size_answer.is_some() || cursor || extended_key || extended_buttons || name)
+        let Self { size, size_answer, cursor, extended_key, extended_buttons } = self;
+        !(size || size_answer.is_some() || cursor || extended_key || extended_buttons)
     }
 }
 

@@ -17,11 +17,12 @@ use std::sync::{Mutex, PoisonError};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tracing::warn;
 
+use crate::memory::fdinfo;
+
 /// Whether a descriptor is an eventfd. The kernel takes no other for an interrupt (`eventfd_ctx_fdget`, which finds
 /// `EINVAL`), and says what it is in fdinfo (fs/eventfd.c, `eventfd_show_fdinfo`).
 pub(super) fn is_eventfd(fd: &OwnedFd) -> bool {
-    let path = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
-    std::fs::read_to_string(path).is_ok_and(|info| info.lines().any(|l| l.starts_with("eventfd-count:")))
+    fdinfo::says(fd, "eventfd-count:")
 }
 
 /// Adds 1 to the counter of an eventfd that somebody else gave us; one that is full stays so, it already says what we would.

@@ -12,7 +12,7 @@ use thiserror::Error;
 use vm_memory::mmap::MmapRegionError;
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
 
-use super::{BufferKind, CpuAccess, page_align};
+use super::{BufferKind, CpuAccess, fdinfo, page_align};
 
 /// Why bytes cannot be reached.
 #[derive(Debug, Error)]
@@ -196,9 +196,7 @@ fn is_sealed(file: &File) -> bool {
 /// Whether a descriptor is a dma-buf. The kernel names them in fdinfo (`exp_name:`, dma-buf.c `dma_buf_show_fdinfo`);
 /// no other kind of file has that line.
 fn is_dmabuf(file: &File) -> bool {
-    use std::os::fd::AsRawFd;
-    let path = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
-    std::fs::read_to_string(path).is_ok_and(|info| info.lines().any(|l| l.starts_with("exp_name:")))
+    fdinfo::says(file, "exp_name:")
 }
 
 #[cfg(test)]

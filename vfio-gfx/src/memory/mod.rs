@@ -17,6 +17,7 @@
 
 pub mod compare;
 mod export;
+pub(crate) mod fdinfo;
 mod guest;
 mod mapping;
 mod sync;
