@@ -95,7 +95,7 @@ pub fn viewers(data: &[u8]) {
         }
         world.look(&mut [&mut hostile, &mut honest.viewer]);
         let update = world.console.update(hostile.draws_cursor());
-        hostile.picture(&update, &mut world.pictures);
+        hostile.picture(&update, "a name", &mut world.pictures);
         if input.flag() {
             honest.take(&mut world);
         }
@@ -201,7 +201,7 @@ impl Honest {
     fn take(&mut self, world: &mut World) {
         assert!(world.receive(&mut self.viewer, &[3, 1, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]));
         let update = world.console.update(self.viewer.draws_cursor());
-        self.viewer.picture(&update, &mut world.pictures);
+        self.viewer.picture(&update, "a name", &mut world.pictures);
         let bytes = self.drain();
         let mut rest = bytes.as_slice();
         while let [0, _, high, low, tail @ ..] = rest {

@@ -76,6 +76,12 @@ impl Keyboard {
     }
 }
 
+/// The scan code of set 1 of the key that a viewer means, `0xe0 nn` as `nn | 0x80`; none if there is no such key.
+#[must_use]
+pub fn scancode(key: Key) -> Option<u8> {
+    place(key).map(|(code, _)| code)
+}
+
 /// Where a key is, and the shift that its meaning needs, which a viewer that tells the place takes care of itself.
 fn place(key: Key) -> Option<(u8, Shift)> {
     let code = key.scancode.and_then(|code| u8::try_from(code).ok());

@@ -12,6 +12,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+pub mod held;
 pub mod keyboard;
 pub mod keymap;
 pub mod mouse;
@@ -67,7 +68,7 @@ pub mod buttons {
     pub const ALL: u16 = (1 << 9) - 1;
 }
 
-/// Who takes input. No call blocks.
+/// Who takes input. No call blocks. What is still held when it is dropped goes up.
 pub trait InputSink: Send {
     /// A key went down, is held (repeated), or went up.
     ///
@@ -80,12 +81,6 @@ pub trait InputSink: Send {
     /// # Errors
     /// [`InputError`], as for [`key`](Self::key).
     fn pointer(&mut self, pointer: Pointer) -> Result<(), InputError>;
-
-    /// Everything that is held goes up: whoever held it has gone.
-    ///
-    /// # Errors
-    /// [`InputError`], as for [`key`](Self::key).
-    fn release_all(&mut self) -> Result<(), InputError>;
 }
 
 /// Why input does not arrive.

@@ -14,8 +14,8 @@ use super::viewer::{News, Viewer, wire_size};
 /// What is compressed how hard for viewers that do not say: beyond this time grows faster than bytes shrink.
 const LEVEL: u8 = 2;
 impl Viewer {
-    /// Sends what the viewer waits for and does not have, if it has taken what it was sent before.
-    pub fn picture(&mut self, update: &Update<'_>, pictures: &mut Pictures) {
+    /// Sends what the viewer waits for and does not have, if it has taken what it was sent before. `name`: the desktop's.
+    pub fn picture(&mut self, update: &Update<'_>, name: &str, pictures: &mut Pictures) {
         let Some(wanted) = self.wanted().filter(|_| self.is_watching()) else { return };
         let moved = self.moved.take();
         let dirty = self.dirty.take(wanted);
@@ -23,7 +23,7 @@ impl Viewer {
             return;
         }
         let mut head = Vec::new();
-        let mut count = self.tell_news(update, &mut head);
+        let mut count = self.tell_news(update, name, &mut head);
         if let Some(moved) = moved {
             let (_, from_y) = wire_size(0, moved.from_y);
             encode::copy_rect(moved.to, (0, from_y), &mut head);
@@ -76,8 +76,8 @@ impl Viewer {
     }
 
     /// Appends what is not pixels. Returns how many rectangles that is.
-    fn tell_news(&mut self, update: &Update<'_>, out: &mut Vec<u8>) -> u16 {
-        let News { size, size_answer, cursor, extended_key, extended_buttons } =
+    fn tell_news(&mut self, update: &Update<'_>, title: &str, out: &mut Vec<u8>) -> u16 {
+        let News { size, size_answer, cursor, extended_key, extended_buttons, name } =
             std::mem::take(&mut self.news);
         let mut count = 0;
         let (width, height) = self.size;
@@ -98,6 +98,10 @@ impl Viewer {
         }
         if extended_buttons {
             pseudo::extended_mouse_buttons(out);
+            count += 1;
+        }
+        if name {
+            pseudo::desktop_name(title, out);
             count += 1;
         }
         if cursor && self.draws_cursor() {

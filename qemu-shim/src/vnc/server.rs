@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use super::pictures::Pictures;
 use super::scroll::Rows;
-use super::viewer::{Goodbye, Room, Viewer, wire_size};
+use super::viewer::{Goodbye, Room, Viewer, told, wire_size};
 use crate::console::{Console, ConsoleError, Refresh};
 use crate::input::InputSink;
 use crate::net::{Channel, Listener};
@@ -23,6 +23,8 @@ use crate::rfb::encode::pseudo::Status;
 use crate::rfb::handshake::{Policy, Tls};
 use crate::rfb::throttle::{Peer, Throttle};
 
+/// Behind the desktop's name while a sentence stands in for the picture.
+const NO_PICTURE: &str = " (no picture)";
 /// Most connections at a time.
 pub const MAX_VIEWERS: usize = 64;
 /// Bytes taken from a viewer at a time: the others have their turn in between.
@@ -50,7 +52,7 @@ pub enum ServerError {
 /// What a server is made of.
 #[derive(Debug)]
 pub struct Settings {
-    /// The desktop's name.
+    /// The desktop's name; where there is no picture, viewers are told so behind it.
     pub name: String,
     /// Who is let in.
     pub policy: Policy,
@@ -76,6 +78,9 @@ struct Connection {
 pub struct Server {
     console: Console,
     settings: Settings,
+    /// The desktop's name as of the last look, and whether there was a picture then.
+    name: String,
+    live: bool,
     doors: Vec<Door>,
     sink: Option<Box<dyn InputSink>>,
     connections: Vec<Connection>,
@@ -120,6 +125,8 @@ impl Server {
     ) -> Self {
         Self {
             console,
+            name: settings.name.clone(),
+            live: true,
             settings,
             doors,
             sink,
@@ -269,29 +276,28 @@ impl Server {
             throttle: &mut self.throttle,
             sink: self.sink.as_deref_mut(),
             screen: wire_size(screen.width(), screen.height()),
-            name: &self.settings.name,
+            name: &self.name,
             resize: None,
             is_active: false,
         };
         let mut is_active = false;
         let tls = self.settings.tls.as_ref();
-        let mut released = false;
+        let mut left = Vec::new();
         self.connections.retain_mut(|connection| {
             let result = connection.serve(&mut room, tls);
             is_active |= std::mem::take(&mut room.is_active);
             connection.wish = room.resize.take();
             if let Err(reason) = result {
                 tracing::info!(viewer = %connection.name, "gone: {reason}");
-                released = true;
+                left.push(std::mem::take(&mut connection.viewer.held));
                 return false;
             }
             true
         });
-        if released && let Some(sink) = &mut self.sink {
+        if let Some(sink) = self.sink.as_deref_mut() {
             // What a viewer held when it went would be held for ever.
-            if let Err(error) = sink.release_all() {
-                tracing::warn!("{error}");
-            }
+            let others = self.connections.iter().map(|connection| &connection.viewer.held);
+            left.iter().for_each(|held| told(held.release(others.clone(), sink)));
         }
         if is_active {
             self.console.wake();
@@ -322,6 +328,12 @@ impl Server {
         }
         self.pictures.next();
         let whole = self.console.update(false);
+        if whole.live != self.live {
+            self.live = whole.live;
+            let state = if whole.live { "" } else { NO_PICTURE };
+            self.name = format!("{}{state}", self.settings.name);
+            self.connections.iter_mut().for_each(|connection| connection.viewer.rename());
+        }
         let copies = self.connections.iter().any(|connection| connection.viewer.takes_copies());
         let moved = if copies && whole.live {
             self.rows.update(whole.frame, whole.damage, whole.resized)
@@ -340,7 +352,7 @@ impl Server {
     fn send(&mut self) {
         for connection in &mut self.connections {
             let update = self.console.update(connection.viewer.draws_cursor());
-            connection.viewer.picture(&update, &mut self.pictures);
+            connection.viewer.picture(&update, &self.name, &mut self.pictures);
             // What fails is found when it is read.
             let _ = connection.write();
         }

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::console::Update;
 use crate::damage::{Damage, Rect, TILE};
+use crate::input::held::Held;
 use crate::input::{InputSink, Pointer};
 use crate::rfb::encode::pseudo::Status;
 use crate::rfb::encodings::{Encoding, Encodings};
@@ -111,6 +112,8 @@ pub struct Viewer {
     /// What it has not been told yet.
     pub(super) news: News,
     holds_input: bool,
+    /// What it holds down.
+    pub(super) held: Held,
 }
 
 /// What a viewer has not been told yet, beside pixels.
@@ -123,12 +126,14 @@ pub(super) struct News {
     pub(super) cursor: bool,
     pub(super) extended_key: bool,
     pub(super) extended_buttons: bool,
+    /// The desktop's name.
+    pub(super) name: bool,
 }
 
 impl News {
     pub(super) fn is_empty(self) -> bool {
-        let Self { size, size_answer, cursor, extended_key, extended_buttons } = self;
-        !(size || size_answer.is_some() || cursor || extended_key || extended_buttons)
+        let Self { size, size_answer, cursor, extended_key, extended_buttons, name } = self;
+        !(size || size_answer.is_some() || cursor || extended_key || extended_buttons || name)
     }
 }
 
@@ -153,6 +158,7 @@ impl Viewer {
             continuous: None,
             news: News::default(),
             holds_input: false,
+            held: Held::default(),
         }
     }
 
@@ -338,6 +344,7 @@ impl Viewer {
             ClientMessage::Key { key, down } => {
                 room.is_active = true;
                 if let Some(sink) = &mut room.sink {
+                    self.held.key(key, down);
                     told(sink.key(key, down));
                 }
             }
@@ -345,7 +352,9 @@ impl Viewer {
                 room.is_active = true;
                 let (width, height) = (self.size.0.into(), self.size.1.into());
                 if let Some(sink) = &mut room.sink {
-                    told(sink.pointer(Pointer { x: x.into(), y: y.into(), width, height, buttons }));
+                    let pointer = Pointer { x: x.into(), y: y.into(), width, height, buttons };
+                    self.held.pointer(pointer);
+                    told(sink.pointer(pointer));
                 }
             }
             // The guest has no clipboard that we could reach.
@@ -382,6 +391,8 @@ impl Viewer {
         }
         self.news.extended_key |= now.qemu_extended_key && !before.qemu_extended_key && self.holds_input;
         self.news.size |= now.extended_desktop_size && !before.extended_desktop_size;
+        // It may have another by now.
+        self.news.name |= now.desktop_name && !before.desktop_name;
         let drew = self.holds_input && (before.cursor || before.cursor_with_alpha);
         if drew != self.draws_cursor() {
             self.news.cursor = true;
@@ -419,6 +430,11 @@ impl Viewer {
             self.dirty.add_all();
         }
         self.news.cursor |= update.cursor_changed && self.draws_cursor();
+    }
+
+    /// The desktop has another name.
+    pub fn rename(&mut self) {
+        self.news.name |= self.encodings.desktop_name;
     }
 
     fn add(&mut self, damage: &Damage, moved: Option<Move>) {
@@ -476,7 +492,7 @@ fn union(a: Rect, b: Rect) -> Rect {
 }
 
 /// The sink says each failure once; the viewer goes on.
-fn told(result: Result<(), crate::input::InputError>) {
+pub(super) fn told(result: Result<(), crate::input::InputError>) {
     if let Err(error) = result {
         tracing::warn!("{error}");
     }

@@ -4,7 +4,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::stage::Stage;
-use crate::viewer::{CONTINUOUS, COPY_RECT, CURSOR, DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE, FENCE, Got, Viewer};
+use crate::viewer::{
+    CONTINUOUS, COPY_RECT, CURSOR, DESKTOP_NAME, DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE, FENCE, Got, Viewer,
+};
 
 fn bytes(pixels: impl IntoIterator<Item = u32>) -> Vec<u8> {
     pixels.into_iter().flat_map(u32::to_le_bytes).collect()
@@ -117,17 +119,17 @@ fn a_screen_that_goes_off_is_not_shown_as_live() {
     stage.mode(640, 480);
     stage.draw(0, &bytes(vec![0x12_3456; 640 * 480]));
     let mut viewer = Viewer::connect(&stage.path);
-    viewer.set_encodings(&[0, DESKTOP_SIZE]);
+    viewer.set_encodings(&[0, DESKTOP_SIZE, DESKTOP_NAME]);
     viewer.update(false);
     while viewer.pixels != vec![0x12_3456; 640 * 480] {
         viewer.update(true);
     }
     stage.blank(0);
-    while viewer.pixels.contains(&0x12_3456) {
+    while viewer.pixels.contains(&0x12_3456) || viewer.name != "test (no picture)" {
         viewer.update(true);
     }
     stage.blank(0x20);
-    while viewer.pixels != vec![0x12_3456; 640 * 480] {
+    while viewer.pixels != vec![0x12_3456; 640 * 480] || viewer.name != "test" {
         viewer.update(true);
     }
 }

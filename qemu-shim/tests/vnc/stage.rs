@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 
 use mdev_sample::DeviceType;
 use qemu_shim::Console;
+use qemu_shim::input::InputSink;
 use qemu_shim::net::{Address, Listener};
 use qemu_shim::rfb::handshake::Policy;
 use qemu_shim::vnc::{Door, Server, Settings};
@@ -75,6 +76,15 @@ impl Stage {
     }
 
     pub(crate) fn with(device_type: &str, policy: Policy) -> Self {
+        Self::make(device_type, policy, None)
+    }
+
+    /// What viewers type goes there.
+    pub(crate) fn with_input(sink: Box<dyn InputSink>) -> Self {
+        Self::make("mbochs-small", Policy::default(), Some(sink))
+    }
+
+    fn make(device_type: &str, policy: Policy, sink: Option<Box<dyn InputSink>>) -> Self {
         let device = SharedDevice::new(DeviceType::find(device_type).unwrap().create(None).unwrap());
         let looks = Arc::new(AtomicU64::new(0));
         let backend = Counted(Local::new(device.clone()), Arc::clone(&looks));
@@ -83,7 +93,7 @@ impl Stage {
         let path = dir.path().join("vnc.sock");
         let listener = Listener::bind(&Address::Unix(path.clone())).unwrap();
         let settings = Settings { name: "test".into(), policy, tls: None, may_resize: true };
-        let mut server = Server::new(console, vec![Door::Plain(listener)], None, settings);
+        let mut server = Server::new(console, vec![Door::Plain(listener)], sink, settings);
         let (stop, stopped) = UnixStream::pair().unwrap();
         let thread = std::thread::spawn(move || server.run(stopped.as_fd()).unwrap());
         Self { device, looks, path, stop: Some(stop), thread: Some(thread), _dir: dir }

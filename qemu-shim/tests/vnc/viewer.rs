@@ -28,6 +28,8 @@ pub(crate) struct Viewer {
     /// Fences that were answered.
     pub(crate) fences: Vec<Vec<u8>>,
     pub(crate) ends_of_continuous_updates: u32,
+    /// The desktop's.
+    pub(crate) name: String,
 }
 
 pub(crate) const COPY_RECT: i32 = 1;
@@ -36,6 +38,7 @@ pub(crate) const CURSOR: i32 = -239;
 pub(crate) const EXTENDED_DESKTOP_SIZE: i32 = -308;
 pub(crate) const FENCE: i32 = -312;
 pub(crate) const CONTINUOUS: i32 = -313;
+pub(crate) const DESKTOP_NAME: i32 = -307;
 
 impl Viewer {
     /// Connects with RFB 3.8 and no password.
@@ -56,7 +59,8 @@ impl Viewer {
         stream.set_read_timeout(Some(LONG)).unwrap();
         stream.set_write_timeout(Some(LONG)).unwrap();
         let (width, height) = (0, 0);
-        Self { stream, width, height, pixels: Vec::new(), fences: Vec::new(), ends_of_continuous_updates: 0 }
+        let (pixels, fences) = (Vec::new(), Vec::new());
+        Self { stream, width, height, pixels, fences, ends_of_continuous_updates: 0, name: String::new() }
     }
 
     /// `ClientInit` and `ServerInit`.
@@ -64,8 +68,7 @@ impl Viewer {
         self.send(&[1]);
         (self.width, self.height) = (self.read16(), self.read16());
         assert_eq!(self.read::<16>()[..4], [32, 24, 0, 1]);
-        let name = self.read32();
-        self.skip(name as usize);
+        self.name = self.text();
         self.pixels = vec![0; usize::from(self.width) * usize::from(self.height)];
     }
 
@@ -89,6 +92,12 @@ impl Viewer {
 
     pub(crate) fn skip(&mut self, count: usize) {
         self.stream.read_exact(&mut vec![0; count]).unwrap();
+    }
+
+    fn text(&mut self) -> String {
+        let mut bytes = vec![0; self.read32() as usize];
+        self.stream.read_exact(&mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
     }
 
     pub(crate) fn expect(&mut self, expected: &[u8]) {
@@ -172,6 +181,7 @@ impl Viewer {
                     self.pixels = vec![0; usize::from(width) * usize::from(height)];
                 }
             }
+            DESKTOP_NAME => self.name = self.text(),
             CURSOR => {
                 self.skip(usize::from(height) * (usize::from(width) * 4 + usize::from(width).div_ceil(8)))
             }

@@ -165,18 +165,14 @@ impl InputSink for Qmp {
         let event = state.mouse.motion(pointer).map(Event::Motion);
         self.shared.submit(state, event.as_slice())
     }
-
-    fn release_all(&mut self) -> Result<(), InputError> {
-        let state = self.shared.lock();
-        let events = state.releases();
-        self.shared.submit(state, &events)
-    }
 }
 
 impl Drop for Qmp {
     fn drop(&mut self) {
+        let state = self.shared.lock();
+        let events = state.releases();
         // What cannot be let go of now is not ours to worry about any more.
-        let _ = self.release_all();
+        let _ = self.shared.submit(state, &events);
         self.shared.lock().stop = true;
         self.shared.wake();
         if let Some(worker) = self.worker.take() {

@@ -97,11 +97,6 @@ pub fn extended_desktop_size(reason: Reason, width: u16, height: u16, screens: &
     }
 }
 
-/// The update ends here, however many rectangles its head said.
-pub fn last_rect(out: &mut Vec<u8>) {
-    rect_header(Rect::default(), pseudo::LAST_RECT, out);
-}
-
 /// The desktop has another name.
 pub fn desktop_name(name: &str, out: &mut Vec<u8>) {
     rect_header(Rect::default(), pseudo::DESKTOP_NAME, out);
@@ -211,7 +206,8 @@ mod tests {
         let mut out = Vec::new();
         desktop_name("vm\u{e9}", &mut out);
         assert_eq!(out[8..], [0xff, 0xff, 0xfe, 0xcd, 0, 0, 0, 4, b'v', b'm', 0xc3, 0xa9]);
-        for (sign, number) in [(last_rect as fn(&mut Vec<u8>), -224), (qemu_extended_key, -258)] {
+        for (sign, number) in [(qemu_extended_key as fn(&mut Vec<u8>), -258), (extended_mouse_buttons, -316)]
+        {
             out.clear();
             sign(&mut out);
             assert_eq!((&out[..8], &out[8..]), (&[0; 8][..], &i32::to_be_bytes(number)[..]));

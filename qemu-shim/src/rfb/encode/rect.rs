@@ -3,8 +3,6 @@
 use crate::{Frame, Rect};
 
 /// The head of a `FramebufferUpdate` of so many rectangles.
-///
-/// A client that knows [`LastRect`](super::pseudo::last_rect) may be told 65535 and stopped by that.
 #[must_use]
 pub fn update_header(count: u16) -> [u8; 4] {
     let [high, low] = count.to_be_bytes();
