@@ -25,6 +25,9 @@ const PACKAGES_12: &str = "qemu-system-x86,seabios";
 /// of recordings.
 const VIEWERS: &str = "tigervnc-viewer gvncviewer vncsnapshot xvfb xkb-data xdotool x11-apps python3-venv ca-certificates ffmpeg";
 
+/// A browser, and terminals that show pictures: sixel (xterm), and its own protocol (kitty, which draws with OpenGL).
+const WINDOWS: &str = "chromium-headless-shell xterm xfonts-base kitty libgl1-mesa-dri libegl1";
+
 /// The certificates a Debian system trusts, as one file.
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -104,6 +107,15 @@ pub(crate) fn viewers(lab: &Lab, shell: &Shell) -> Result<(), String> {
         ln -sf /opt/vncdotool/bin/vncdo /usr/bin/vncdo"
     );
     shell.run(&mut shell.inside(&root, &script))
+}
+
+/// Adds to the tree of viewers what is looked at with a browser or in a terminal.
+pub(crate) fn windows(lab: &Lab, shell: &Shell) -> Result<(), String> {
+    let script = format!(
+        "dpkg --configure -a; apt-get -o Acquire::Check-Valid-Until=false update
+        apt-get install -y --fix-broken --no-install-recommends {WINDOWS}; apt-get clean"
+    );
+    shell.run(&mut shell.inside(&lab.viewers(), &script))
 }
 
 /// Makes a tree of a release. It appears when it is complete.

@@ -27,7 +27,7 @@ struct Step {
     is_optional: bool,
 }
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     Step {
         name: "debian",
         what: "a Debian tree with QEMU (about a minute)",
@@ -68,6 +68,13 @@ const STEPS: [Step; 7] = [
         what: "VNC viewers (some minutes)",
         recipe: "1",
         make: debian::viewers,
+        is_optional: true,
+    },
+    Step {
+        name: "windows",
+        what: "a browser and terminals (about a minute)",
+        recipe: "1",
+        make: debian::windows,
         is_optional: true,
     },
     Step { name: READY_STAMP, what: "the lab's QEMU runs", recipe: LAYOUT, make: check, is_optional: false },

@@ -4,8 +4,10 @@ use std::{fs, net::TcpStream, path::Path, process::Command, thread, time::Durati
 
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
-use vfio_gfx_tests::{process::Running, programs::artifacts, screen::Screen};
+use vfio_gfx_tests::{lab::Lab, process::Running, programs::artifacts, screen::Screen};
 
+/// Chromium without windows in the tree of viewers: the program, not the script that starts it.
+const CHROMIUM: &str = "/usr/lib/chromium/chromium-headless-shell";
 /// How long it may take to begin, and to answer.
 const LIMIT: Duration = Duration::from_secs(60);
 /// How long a key takes.
@@ -24,14 +26,28 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    #[track_caller]
-    pub(crate) fn start(program: &Path) -> Self {
+    /// The one that `VFIO_GFX_CHROMIUM` names, else the lab's.
+    ///
+    /// # Errors
+    /// A sentence, if there is none.
+    pub(crate) fn start(lab: &Lab) -> Result<Self, String> {
         let profile = tempfile::tempdir().expect("a temporary directory can be made");
-        let mut command = Command::new(program);
+        let (mut command, home) = match std::env::var_os("VFIO_GFX_CHROMIUM") {
+            Some(program) => (Command::new(program), profile.path()),
+            None if lab.viewers().join(&CHROMIUM[1..]).is_file() => {
+                (lab.viewer(profile.path(), CHROMIUM), Path::new("/tmp"))
+            }
+            None => {
+                return Err(
+                    "no Chromium: run `cargo xtask lab` (as root), or name one in VFIO_GFX_CHROMIUM".into()
+                );
+            }
+        };
         command
-            .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
-            .args(["--no-first-run", "--window-size=1300,1000", "--remote-debugging-port=0"])
-            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
+            .args(["--no-first-run", "--disable-background-networking", "--window-size=1300,1000"])
+            .arg("--remote-debugging-port=0")
+            .arg(format!("--user-data-dir={}", home.display()))
             .arg("about:blank");
         let mut process = Running::start("chromium", &command);
         let line = process.expect_line("DevTools listening on ws://", LIMIT);
@@ -40,7 +56,7 @@ impl Browser {
         let stream = TcpStream::connect(host).unwrap_or_else(|e| panic!("{host}: {e}"));
         stream.set_read_timeout(Some(LIMIT)).expect("the limit is not zero");
         let (socket, _) = tungstenite::client(format!("ws://{address}"), stream).expect("it speaks DevTools");
-        Self { socket, session: None, last: 0, _process: process, _profile: profile }
+        Ok(Self { socket, session: None, last: 0, _process: process, _profile: profile })
     }
 
     /// Calls a method, and returns what it returns.

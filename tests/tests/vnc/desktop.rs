@@ -1,4 +1,4 @@
-//! An X server without a monitor, and TigerVNC's viewer on it.
+//! An X server without a monitor, and TigerVNC's viewer or a terminal on it.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use vfio_gfx_tests::{
     lab::Lab,
     process::{Running, run},
-    programs::artifacts,
+    programs::{artifacts, program},
     screen::Screen,
 };
 
@@ -21,6 +21,8 @@ use crate::xwd;
 const LIMIT: Duration = Duration::from_secs(30);
 /// What the viewer calls its window: it takes the desktop's name.
 const TITLE: &str = "peer - TigerVNC";
+/// What kitty calls its window.
+const KITTY: &str = "watched";
 
 pub(crate) struct Desktop<'a> {
     lab: &'a Lab,
@@ -87,23 +89,68 @@ impl<'a> Desktop<'a> {
         Running::start("xtigervncviewer", &command)
     }
 
-    /// What is in the viewer's window.
+    /// Starts kitty, with `qemu-shim watch` in it on what is served at `socket`.
+    ///
+    /// The program is of this machine and the terminal of the tree: it must be where both see it, and so must the socket.
+    #[track_caller]
+    pub(crate) fn kitty(&self, socket: &Path) -> Running {
+        let put = |name: &str, result: std::io::Result<()>| result.unwrap_or_else(|e| panic!("{name}: {e}"));
+        put("qemu-shim", fs::copy(program("qemu-shim"), self.dir.path().join("qemu-shim")).map(drop));
+        put("a link to the socket", fs::hard_link(socket, self.dir.path().join("gpu.sock")));
+        let mut command = self.program("kitty");
+        command.args(["--config", "NONE", "--title", KITTY, "--override", "remember_window_size=no"]);
+        // In cells: with pixels left over the text would not begin in the corner.
+        command.args(["--override", "initial_window_width=140c", "--override", "initial_window_height=50c"]);
+        command
+            .args(["/tmp/qemu-shim", "watch", "vfio-user:/tmp/gpu.sock"])
+            .env("LIBGL_ALWAYS_SOFTWARE", "1");
+        Running::start("kitty", &command)
+    }
+
+    /// What is in TigerVNC's window.
     pub(crate) fn shown(&self) -> Result<Screen, String> {
+        self.shown_by("tigervnc", TITLE)
+    }
+
+    /// The upper left corner of kitty's window, of this size.
+    pub(crate) fn corner_of_kitty(&self, (width, height): (u32, u32)) -> Result<Screen, String> {
+        let whole = self.shown_by("kitty", KITTY)?;
+        if whole.width < width || whole.height < height {
+            return Err(format!("the window has {}x{} pixels only", whole.width, whole.height));
+        }
+        let rows = whole.rgb.chunks(whole.width as usize * 3).take(height as usize);
+        let rgb = rows.flat_map(|row| row[..width as usize * 3].to_vec()).collect();
+        Ok(Screen { width, height, rgb })
+    }
+
+    /// What is in the window of this title, left as `vnc-NAME.xwd` among the artifacts.
+    fn shown_by(&self, name: &str, title: &str) -> Result<Screen, String> {
         let mut command = self.program("xwd");
-        command.args(["-silent", "-name", TITLE, "-out", "/tmp/window.xwd"]);
+        command.args(["-silent", "-name", title, "-out", "/tmp/window.xwd"]);
         run("xwd", &command, "", LIMIT).success()?;
         let path = self.dir.path().join("window.xwd");
         let screen = xwd::read(&fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?)?;
         // For people who want to look.
-        let _ = fs::copy(&path, artifacts().join("vnc-tigervnc.xwd"));
+        let _ = fs::copy(&path, artifacts().join(format!("vnc-{name}.xwd")));
         Ok(screen)
+    }
+
+    /// Presses a key in kitty.
+    #[track_caller]
+    pub(crate) fn press_in_kitty(&self, key: &str) {
+        self.xdotool_on(KITTY, &["windowfocus", "--sync", "key", key]);
     }
 
     /// Does something to the viewer's window, in xdotool's words.
     #[track_caller]
     pub(crate) fn xdotool(&self, words: &[&str]) {
+        self.xdotool_on(TITLE, words);
+    }
+
+    #[track_caller]
+    fn xdotool_on(&self, title: &str, words: &[&str]) {
         let mut command = self.program("xdotool");
-        command.args(["search", "--sync", "--onlyvisible", "--name", TITLE]).args(words);
+        command.args(["search", "--sync", "--onlyvisible", "--name", title]).args(words);
         let done = run("xdotool", &command, "", LIMIT).success();
         done.unwrap_or_else(|e| panic!("xdotool {words:?}: {e}"));
     }

@@ -1,7 +1,7 @@
 //! VNC viewers that people use, on a guest's screen: what they show is what the guest drew, what is typed into them arrives,
 //! and they live through a change of the mode.
 //!
-//! Needs the lab with its viewers (`cargo xtask lab`); the browser's test needs a Chromium, named in `VFIO_GFX_CHROMIUM`.
+//! Needs the lab with its viewers and its browser (`cargo xtask lab`); another Chromium may be named in `VFIO_GFX_CHROMIUM`.
 //! Without them these tests are skipped.
 
 mod browser;
@@ -160,6 +160,30 @@ fn programs_that_take_pictures() {
     scene.guest.power_off();
 }
 
+/// Not a viewer of VNC, but of the same picture: `qemu-shim watch` in a terminal that shows pixels.
+#[test]
+fn kitty_shows_the_guest() {
+    let test = "kitty_shows_the_guest";
+    let Some(lab) = lab(test) else { return };
+    if !lab.viewers().join("usr/bin/kitty").exists() {
+        return skip(test, "no kitty in the lab: run `cargo xtask lab` (as root)");
+    }
+    let mut scene = Scene::boot(&lab);
+    let desktop = Desktop::start(&lab);
+    let mut kitty = desktop.kitty(scene.server.socket());
+    scene.guest.show_picture();
+    // It blends colours as light, and rounds on the way there and back.
+    eventually("kitty does not show the picture", || {
+        match scene.distance(&desktop.corner_of_kitty(SIZE)?)? {
+            0..=1 => Ok(()),
+            steps => Err(format!("{steps} steps away")),
+        }
+    });
+    desktop.press_in_kitty("q");
+    eventually("it does not quit", || if kitty.is_running() { Err("running".into()) } else { Ok(()) });
+    scene.guest.power_off();
+}
+
 fn read_jpeg(path: &Path) -> Result<Screen, String> {
     let failed = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
     let bytes = fs::read(path).map_err(|e| failed(&e))?;
@@ -174,15 +198,15 @@ fn read_jpeg(path: &Path) -> Result<Screen, String> {
 fn our_page_and_novnc_in_chromium() {
     let test = "our_page_and_novnc_in_chromium";
     let Some(lab) = lab(test) else { return };
-    let Some(chromium) = std::env::var_os("VFIO_GFX_CHROMIUM") else {
-        return skip(test, "no Chromium: name one in VFIO_GFX_CHROMIUM");
+    let mut browser = match Browser::start(&lab) {
+        Ok(browser) => browser,
+        Err(why) => return skip(test, &why),
     };
     let novnc = Site::start(lab.viewers().join("usr/share/novnc"), include_str!("novnc.html"));
     let mut scene = Scene::boot(&lab);
     let vnc = scene.vnc(&["--websocket", "127.0.0.1:0", "--allow-origin", &novnc.origin()]);
     let page = vnc.link.as_deref().expect("a link for --websocket");
     let socket = page.replacen("http", "ws", 1) + "websockify";
-    let mut browser = Browser::start(Path::new(&chromium));
     let pages = [("page", page.to_owned()), ("novnc", format!("{}/?{socket}", novnc.origin()))];
     for (name, address) in pages {
         scene.guest.restart_driver(SIZE);
