@@ -50,19 +50,38 @@ fn is_open(fd: RawFd) -> bool {
     std::fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_ok()
 }
 
-/// Tells the supervisor, if there is one that listens.
-pub(super) fn notify(state: &str) {
-    let Some(address) = env::var_os("NOTIFY_SOCKET") else { return };
-    let sent = match address.as_bytes().strip_prefix(b"@") {
-        Some(name) => SocketAddr::from_abstract_name(name),
-        None => SocketAddr::from_pathname(&address),
+/// The supervisor, if there is one that listens. It is connected to at the start, because the sandbox lets nobody connect.
+#[derive(Debug)]
+pub(super) struct Supervisor(Option<UnixDatagram>);
+
+impl Supervisor {
+    /// The one that `NOTIFY_SOCKET` names.
+    pub(super) fn find() -> Self {
+        let Some(name) = env::var_os("NOTIFY_SOCKET") else { return Self(None) };
+        let address = match name.as_bytes().strip_prefix(b"@") {
+            Some(name) => SocketAddr::from_abstract_name(name),
+            None => SocketAddr::from_pathname(&name),
+        };
+        match address.and_then(|address| connect(&address)) {
+            Ok(socket) => Self(Some(socket)),
+            Err(error) => {
+                warn!(%error, socket = %name.display(), "cannot reach the supervisor");
+                Self(None)
+            }
+        }
     }
-    .and_then(|address| send(state, &address));
-    if let Err(error) = sent {
-        warn!(%error, socket = %address.display(), "cannot tell the supervisor {state}");
+
+    /// Tells it how we are.
+    pub(super) fn tell(&self, state: &str) {
+        let Some(socket) = &self.0 else { return };
+        if let Err(error) = socket.send(state.as_bytes()) {
+            warn!(%error, "cannot tell the supervisor {state}");
+        }
     }
 }
 
-fn send(state: &str, address: &SocketAddr) -> io::Result<()> {
-    UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), address).map(drop)
+fn connect(address: &SocketAddr) -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    socket.connect_addr(address)?;
+    Ok(socket)
 }

@@ -17,8 +17,10 @@ use tracing::info;
 use uuid::Uuid;
 use vfio_gfx::device::{Interfaces, SharedDevice};
 use vfio_gfx::vfio_user::{EndpointId, Server, ServerEvent};
+use vfio_gfx_sandbox::{Plan, Sandbox};
 
 use crate::manage::Directory;
+use activation::Supervisor;
 use follow::Follower;
 use groups::Groups;
 use sockets::Sockets;
@@ -44,6 +46,8 @@ pub(crate) struct Serve {
     /// A device ends when the VMM that attached to it has gone, and the program with the last.
     #[arg(long)]
     once: bool,
+    #[command(flatten)]
+    sandbox: Sandbox,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -73,10 +77,12 @@ struct Workshop {
     server: Server,
     sockets: Sockets,
     interfaces: Option<Interfaces>,
+    /// What is served and not told yet, a line for each.
+    ready: Vec<String>,
 }
 
 impl Workshop {
-    /// Makes a device, serves it, and says so.
+    /// Makes a device and serves it.
     fn serve(
         &mut self,
         uuid: Uuid,
@@ -88,10 +94,16 @@ impl Workshop {
             device_type.create(interfaces.or(self.interfaces)).map_err(|error: CreateError| error)?;
         let socket = self.sockets.open(path)?;
         let id = self.server.add(SharedDevice::new(device), socket, &uuid.hyphenated().to_string())?;
-        // Whoever started it need not listen.
-        let _ =
-            writeln!(io::stdout(), "mdev-sample: {} {uuid} ready on {}", device_type.name(), path.display());
+        self.ready.push(format!("mdev-sample: {} {uuid} ready on {}", device_type.name(), path.display()));
         Ok(id)
+    }
+
+    /// Says what is served.
+    fn announce(&mut self) {
+        for line in self.ready.drain(..) {
+            // Whoever started it need not listen.
+            let _ = writeln!(io::stdout(), "{line}");
+        }
     }
 }
 
@@ -102,7 +114,8 @@ impl Serve {
         let mut server = Server::new()?;
         let signal = server.watch(signal)?;
         let interfaces = self.interfaces.map(Offer::interfaces);
-        let mut workshop = Workshop { server, sockets: Sockets::passed()?, interfaces };
+        let supervisor = Supervisor::find();
+        let mut workshop = Workshop { server, sockets: Sockets::passed()?, interfaces, ready: Vec::new() };
         for group in &self.groups.0 {
             let uuid = group.uuid.unwrap_or_else(Uuid::new_v4);
             workshop.serve(uuid, group.device_type, None, &group.socket)?;
@@ -114,7 +127,10 @@ impl Serve {
         } else {
             workshop.sockets.none_left()?;
         }
-        activation::notify("READY=1");
+        // Nobody was served yet, and nobody is before the sandbox is closed.
+        self.sandbox.restrict(&self.plan())?.seal()?;
+        workshop.announce();
+        supervisor.tell("READY=1");
         loop {
             match workshop.server.next_event()? {
                 ServerEvent::VmmGone(id) if self.once => {
@@ -127,13 +143,23 @@ impl Serve {
                 ServerEvent::Readable(watch) if watch != signal => {
                     if let Some(follower) = &mut follower {
                         follower.update(&mut workshop);
+                        workshop.announce();
                     }
                 }
                 ServerEvent::Readable(_) | ServerEvent::Stopped => break,
             }
         }
-        activation::notify("STOPPING=1");
+        supervisor.tell("STOPPING=1");
         info!(devices = workshop.server.len(), "ending: a second signal ends at once");
         Ok(workshop.server.drain(PATIENCE)?)
+    }
+
+    /// What is needed from here on.
+    fn plan(&self) -> Plan {
+        let plan = Plan::new();
+        match &self.definitions {
+            Some(dir) => plan.makes_devices_in(self.socket_dir.as_deref().unwrap_or(dir)).reads(dir),
+            None => self.groups.0.iter().fold(plan, |plan, group| plan.removes_socket(&group.socket)),
+        }
     }
 }

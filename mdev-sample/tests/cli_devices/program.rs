@@ -62,6 +62,13 @@ impl Serving {
         line
     }
 
+    /// Whether it says that it is, rather than end.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line.contains(" ready on ")
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use vfio_gfx_sandbox::{Plan, Sandbox};
 
 use crate::console::Console;
 use crate::input::InputTarget;
@@ -55,6 +56,8 @@ pub(super) struct Vnc {
     /// The desktop's name; the device if not given.
     #[arg(long)]
     name: Option<String>,
+    #[command(flatten)]
+    sandbox: Sandbox,
 }
 
 impl Vnc {
@@ -98,10 +101,35 @@ impl Vnc {
             tls,
             may_resize: !self.no_resize,
         };
-        let mut server = Server::new(console, doors, self.input.open()?, settings);
+        // Nothing that a device or a viewer sends is read outside of the sandbox, but what the console probed above.
+        let plan = self.plan();
+        let restricted = self.sandbox.restrict(&plan)?;
+        // A thread of its own, which the filter must find there.
+        let sink = self.input.open()?;
+        restricted.seal()?;
+        let mut server = Server::new(console, doors, sink, settings);
         // Whoever started it need not listen.
         let _ = writeln!(io::stdout(), "{}", ready.join(" and "));
         Ok(server.run(stop.as_fd())?)
+    }
+
+    /// What is needed once all is open.
+    fn plan(&self) -> Plan {
+        let mut plan = Plan::new();
+        for address in [Some(&self.listen), self.websocket.as_ref()].into_iter().flatten() {
+            if let Address::Unix(path) = address {
+                plan = plan.removes_socket(path);
+            }
+        }
+        plan = match &self.device {
+            Target::Sample(_) => plan,
+            Target::VfioUser(path) => plan.connects_to(path),
+            Target::Vfio(_) => plan.uses_vfio(),
+        };
+        match &self.input {
+            InputTarget::None => plan,
+            InputTarget::Qmp(path) => plan.connects_to(path),
+        }
     }
 
     fn password(&self) -> Result<Option<Password>, Box<dyn Error>> {

@@ -5,6 +5,7 @@ mod demo;
 mod fixture;
 mod info;
 mod recording;
+mod sandboxed;
 mod screendump;
 mod sums;
 mod usage;

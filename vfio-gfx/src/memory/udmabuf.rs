@@ -171,7 +171,8 @@ impl Udmabuf {
     /// # Errors
     /// [`UdmabufError::Open`]; ordinary on hosts without the driver.
     pub fn open() -> Result<Self, UdmabufError> {
-        rustix::fs::open("/dev/udmabuf", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        // Its ioctls ask for no more, and a sandbox may refuse to open anything for writing.
+        rustix::fs::open("/dev/udmabuf", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .map(Self)
             .map_err(UdmabufError::Open)
     }
