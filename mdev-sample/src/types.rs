@@ -219,15 +219,18 @@ impl DeviceType {
             ..Config::new(Mode::new(preferred.0, preferred.1))
         };
         let edid = edid::generate(&monitor)?;
+        let is_vgfx = matches!(self.make, Make::Vgfx { .. });
+        let config = Mbochs::config(size)?;
         let spec = DeviceSpec {
             name: self.name.to_owned(),
-            config: Mbochs::config(size)?,
+            config: if is_vgfx { config.with_msi()? } else { config },
             regions: Mbochs::regions(size),
             display_region: pci_region::BAR0,
             interfaces,
-            irqs: Vec::new(),
+            // INTx none, MSI one.
+            irqs: if is_vgfx { vec![0, 1] } else { Vec::new() },
             edid: Some(EdidRegion::new(edid.as_bytes(), max)),
-            events: matches!(self.make, Make::Vgfx { .. }),
+            events: is_vgfx,
         };
         Ok(Device::new(spec, vram, model))
     }

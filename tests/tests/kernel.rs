@@ -125,6 +125,28 @@ fn udmabuf(machine: &mut Machine) {
     // Guest memory in many pieces, which no program of ours shows by itself. Twice, as above.
     machine.success("udmabuf-probe");
     machine.success("udmabuf-probe");
+    guest_memory(machine);
+}
+
+/// A plane of our own display in guest memory: the console reads it through a dma-buf of the guest's pages, until its VMM
+/// goes.
+fn guest_memory(machine: &mut Machine) {
+    let wait = "for n in $(seq 300); do [ -S /tmp/vgfx.sock ] && break; usleep 100000; done";
+    machine.success(&format!(
+        "mdev-sample serve --type vgfx-hd --socket /tmp/vgfx.sock > /tmp/vgfx.log 2>&1 & {wait}; test -S /tmp/vgfx.sock"
+    ));
+    let shown = "for n in $(seq 300); do grep -q shown /tmp/shown && break; usleep 100000; done";
+    machine.success(&format!(
+        "vgfx-probe /tmp/vgfx.sock > /tmp/shown 2>&1 & echo $! > /tmp/vgfx.pid; {shown}; cat /tmp/shown; grep shown /tmp/shown"
+    ));
+    let device = "vfio-user:/tmp/vgfx.sock";
+    let facts = info(machine, device);
+    assert_eq!(facts["buffer"], json!("dma-buf"), "{facts}");
+    expect_gradient(machine, device, (640, 480), "udmabuf-guest-memory");
+    machine.success("kill $(cat /tmp/vgfx.pid)");
+    let gone = "for n in $(seq 300); do qemu-shim screendump vfio-user:/tmp/vgfx.sock -o /tmp/gone.png || exit 0; usleep 100000; done";
+    let off = machine.run(&format!("({gone}; exit 1)"));
+    assert!(off.status == 0 && off.said.contains("off"), "{off:?}");
 }
 
 #[test]
@@ -140,7 +162,7 @@ fn kernel_devices_and_dma_bufs_of_linux_6_12() {
             kernel: Kernel::Linux612,
             drivers: &["mdpy", "mbochs"],
             modules: &["kernel/drivers/vfio/vfio_iommu_type1.ko"],
-            programs: &["mdev-sample", "qemu-shim", "kernel-probe", "udmabuf-probe"],
+            programs: &["mdev-sample", "qemu-shim", "kernel-probe", "udmabuf-probe", "vgfx-probe"],
         },
     );
     machine.success("ls -l /dev/vfio /dev/udmabuf");

@@ -31,7 +31,8 @@ pub(super) struct Looking {
 }
 
 impl Looking {
-    pub(super) fn new(console: Console) -> Self {
+    pub(super) fn new(mut console: Console) -> Self {
+        console.pace_flips();
         Self { console, complaint: None }
     }
 

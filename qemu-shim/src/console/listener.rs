@@ -61,7 +61,7 @@ impl Console {
     /// [`ConsoleError`] when the device is gone for good; the listeners have been told.
     pub fn tick(&mut self) -> Result<(), ConsoleError> {
         if self.listeners.entries.is_empty() {
-            return Ok(());
+            return self.stop_pacing();
         }
         let result = self.refresh();
         if let Err(error) = &result {
@@ -100,10 +100,11 @@ impl Console {
     /// # Errors
     /// As [`Console::tick`].
     pub fn run(&mut self, stop: &AtomicBool) -> Result<(), ConsoleError> {
+        self.pace_flips();
         while !stop.load(Ordering::Relaxed) {
             self.tick()?;
             self.rest()?;
         }
-        Ok(())
+        self.stop_pacing()
     }
 }

@@ -18,6 +18,8 @@ mod error;
 mod listener;
 mod live;
 mod pace;
+#[cfg(test)]
+mod pacing_tests;
 mod placeholder;
 mod primary;
 mod sprite;
@@ -211,7 +213,10 @@ impl Console {
             self.whole_damage.clear();
             (self.cursor_changed, self.cursor_moved) = (false, false);
         }
-        let result = self.try_refresh();
+        let mut result = self.try_refresh();
+        if let Err(error) = self.pace.end_read(&mut self.display, &result) {
+            result = result.and(Err(error.into()));
+        }
         match &result {
             Ok(Refresh::Off) => self.blank(Reason::Off),
             Err(error) => self.blank(Reason::of(error)),
@@ -252,7 +257,7 @@ impl Console {
         self.pace.start(&mut self.display)?;
         let mut attempt = 0;
         loop {
-            self.pace.begin_read()?;
+            self.pace.begin_read(&mut self.display)?;
             let Some(plane) = self.look()? else {
                 return Ok(Refresh::Off);
             };

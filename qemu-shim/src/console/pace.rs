@@ -1,10 +1,10 @@
-//! When it is worth looking again.
+//! When it is worth looking again, and flips that wait for us to look.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use vfio_gfx::device::DisplayEvents;
-use vfio_gfx::display::{Display, DisplayError, Watch};
+use vfio_gfx::device::{DisplayEvents, Link};
+use vfio_gfx::display::{Display, DisplayError, Pace as Say, Watch};
 
 use super::{Console, ConsoleError, Refresh};
 
@@ -30,6 +30,26 @@ pub(super) struct Pace {
     /// Changes told while a picture was read; whoever waits next is told of them.
     events: DisplayEvents,
     idle: u32,
+    /// Whether flips are to wait for this console, and whether they do.
+    wanted: bool,
+    joined: Joined,
+    /// The flip whose frame is about to be taken.
+    taking: Option<u64>,
+    /// Something was told since the device was asked for its flip.
+    is_news: bool,
+    /// A plane went off since the last look.
+    is_off: bool,
+    /// The link state, as far as it is known.
+    link: Option<Link>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Joined {
+    #[default]
+    No,
+    Yes,
+    /// The device has no flips that wait.
+    Refused,
 }
 
 impl Pace {
@@ -50,20 +70,72 @@ impl Pace {
         self.watch().is_some()
     }
 
-    /// What was told up to now is what will be seen.
-    pub(super) fn begin_read(&mut self) -> Result<(), DisplayError> {
-        if let Some(watch) = self.watch() {
-            watch.wait(Duration::ZERO)?;
-        }
+    /// Sleeps until something is told, or the time is over. Returns what was told.
+    fn listen(&mut self, time: Duration) -> Result<DisplayEvents, DisplayError> {
+        let Some(watch) = self.watch.as_ref().and_then(Option::as_ref) else {
+            return Ok(DisplayEvents::empty());
+        };
+        let told = watch.wait(time)?;
+        self.is_news |= !told.is_empty();
+        self.is_off |= told.contains(DisplayEvents::PLANE_OFF);
+        Ok(told)
+    }
+
+    /// What was told up to now is what will be seen. Asks for the number of the flip only after something was told.
+    pub(super) fn begin_read(&mut self, display: &mut Display) -> Result<(), DisplayError> {
+        self.listen(Duration::ZERO)?;
         self.events = DisplayEvents::empty();
+        if std::mem::take(&mut self.is_off) {
+            // Its memory may be wanted back. What is still shown is fetched again.
+            display.release_buffers();
+        }
+        if !self.wanted || !self.is_told() {
+            return Ok(());
+        }
+        match self.joined {
+            Joined::No => {
+                self.is_news = false;
+                let paced = display.backend().pace(Say::Join)?;
+                self.joined = if paced.is_some() { Joined::Yes } else { Joined::Refused };
+                self.link = paced.map(|paced| paced.state.link);
+            }
+            Joined::Yes if std::mem::take(&mut self.is_news) => {
+                let paced = display.backend().pace(Say::Look)?;
+                self.taking = paced.map(|paced| paced.state.requested);
+            }
+            Joined::Yes | Joined::Refused => {}
+        }
+        Ok(())
+    }
+
+    /// After a look: says that the frame is taken, unless it is not whole. Whatever was wrong with it, nobody need wait for it.
+    pub(super) fn end_read(
+        &mut self,
+        display: &mut Display,
+        result: &Result<Refresh, ConsoleError>,
+    ) -> Result<(), DisplayError> {
+        let over = match result {
+            Ok(refresh) => *refresh != Refresh::Torn,
+            Err(error) => !error.is_gone(),
+        };
+        if over && let Some(flip) = self.taking.take() {
+            self.link = display.backend().pace(Say::Taken(flip))?.map(|paced| paced.state.link);
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self, display: &mut Display) -> Result<(), DisplayError> {
+        self.taking = None;
+        if std::mem::replace(&mut self.joined, Joined::No) == Joined::Yes {
+            display.backend().pace(Say::Leave)?;
+        }
         Ok(())
     }
 
     /// Whether the device told of another picture since the read began.
     pub(super) fn flipped(&mut self) -> Result<bool, DisplayError> {
-        if let Some(watch) = self.watch.as_ref().and_then(Option::as_ref) {
-            self.events |= watch.wait(Duration::ZERO)?;
-        }
+        let told = self.listen(Duration::ZERO)?;
+        self.events |= told;
         let another = DisplayEvents::MODE_SET | DisplayEvents::FLIP | DisplayEvents::PLANE_OFF;
         Ok(self.events.intersects(another))
     }
@@ -115,11 +187,40 @@ impl Console {
     }
 
     fn sleep(&mut self, pause: Duration) -> Result<(), ConsoleError> {
-        match self.pace.watch() {
-            Some(watch) => drop(watch.wait(pause).map_err(DisplayError::from)?),
-            None => std::thread::sleep(pause),
+        if self.pace.is_told() {
+            self.pace.listen(pause)?;
+        } else {
+            std::thread::sleep(pause);
         }
         Ok(())
+    }
+
+    /// Has a guest that waits for its flips wait for this console: for whoever looks whenever the device tells of a change.
+    /// It costs nothing while there are no changes; where the device has no flips that wait, nothing at all.
+    ///
+    /// Whoever stops to look calls [`Console::stop_pacing`], else the guest's next flip times out.
+    pub fn pace_flips(&mut self) {
+        self.pace.wanted = true;
+    }
+
+    /// Whether flips wait for this console.
+    #[must_use]
+    pub fn is_pacing(&self) -> bool {
+        self.pace.joined == Joined::Yes
+    }
+
+    /// Flips wait for this console no more, until it looks again.
+    ///
+    /// # Errors
+    /// [`ConsoleError`].
+    pub fn stop_pacing(&mut self) -> Result<(), ConsoleError> {
+        Ok(self.pace.stop(&mut self.display)?)
+    }
+
+    /// The link state as of the last flip; `None` while flips do not wait for this console.
+    #[must_use]
+    pub fn link(&self) -> Option<Link> {
+        self.pace.link
     }
 }
 

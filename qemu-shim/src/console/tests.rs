@@ -290,6 +290,35 @@ fn a_frame_that_is_always_flipped_away_is_torn_and_its_damage_is_kept() {
     assert_eq!(console.damage().rects(), [Rect::new(0, 0, 64, 64)], "nothing of it was told yet");
 }
 
+/// Memory that is taken back while it is read: what is shown is the frame before, or why there is none.
+#[test]
+fn a_plane_that_goes_while_it_is_read_leaves_no_half_of_a_frame() {
+    #[derive(Clone, Default)]
+    struct Shown(Arc<Mutex<Vec<(bool, Frame)>>>);
+    impl Listener for Shown {
+        fn update(&mut self, update: &Update<'_>) {
+            self.0.lock().unwrap().push((update.live, update.frame.clone()));
+        }
+    }
+    let a = Some(region_plane(0, 0, (64, 64, 256)));
+    // Looked at and there; then looked at, and gone when it was read.
+    let device = Scripted::new(vec![a, a, a, None]);
+    let mut console = device.console();
+    let shown = Shown::default();
+    console.add_listener(Box::new(shown.clone()));
+    let vram = device.script().regions[0].clone().unwrap();
+    vram.write(0, &[1; 64 * 256]).unwrap();
+    console.tick().unwrap();
+    // Another owner's bytes, in half of it.
+    vram.write(0, &[9; 32 * 256]).unwrap();
+    console.tick().unwrap();
+    let shown = shown.0.lock().unwrap();
+    assert_eq!(shown.iter().map(|(live, _)| *live).collect::<Vec<_>>(), [true, false]);
+    assert!(shown[0].1.pixels().iter().all(|pixel| *pixel == 0x01_0101));
+    assert!(shown[1].1.pixels().iter().all(|pixel| *pixel != 0x09_0909), "a placeholder");
+    assert!(console.frame().is_empty() && console.plane().is_none());
+}
+
 #[test]
 fn every_change_of_the_plane_is_followed_and_nothing_stale_is_shown() {
     let device = Scripted::new(vec![Some(region_plane(0, 0, (64, 64, 256)))]);

@@ -118,11 +118,12 @@ impl Server {
     /// A server of what a console shows. Without a sink viewers only look.
     #[must_use]
     pub fn new(
-        console: Console,
+        mut console: Console,
         doors: Vec<Door>,
         sink: Option<Box<dyn InputSink>>,
         settings: Settings,
     ) -> Self {
+        console.pace_flips();
         Self {
             console,
             name: settings.name.clone(),
@@ -161,6 +162,10 @@ impl Server {
             self.serve();
             if ready.device {
                 self.next_look = Instant::now();
+                if !self.is_watched() {
+                    // The guest would wait for nobody. Whether that is said to a device that is gone does not matter.
+                    let _ = self.console.stop_pacing();
+                }
             }
             if self.is_watched() && Instant::now() >= self.next_look {
                 self.look();
@@ -190,7 +195,7 @@ impl Server {
             fds.push(PollFd::from_borrowed_fd(door.listener().as_fd(), interest));
         }
         let doors = fds.len();
-        if is_watched {
+        if is_watched || self.console.is_pacing() {
             fds.extend(self.console.events().map(|event| PollFd::from_borrowed_fd(event, PollFlags::IN)));
         }
         let events = fds.len();

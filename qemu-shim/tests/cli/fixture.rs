@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use mdev_sample::DeviceType;
 use tempfile::TempDir;
 use vfio_gfx::device::{Interfaces, SharedDevice};
+use vfio_gfx::memory::Vram;
 use vfio_gfx::vfio_user::{self, Client, Role, Server, Stopper, Until};
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
 
@@ -164,6 +165,37 @@ impl Guest {
         let place = [2u32, 2].map(u32::to_ne_bytes);
         let payload = [&offset[..], place.as_flattened(), &value.to_le_bytes()];
         self.vmm.call(vfio_user::Command::RegionWrite, &payload, |_, _| Ok(())).unwrap();
+    }
+
+    /// Writes a 32-bit register of BAR2.
+    pub(crate) fn write(&mut self, offset: u64, value: u32) {
+        let place = [&offset.to_ne_bytes()[..], [2u32, 4].map(u32::to_ne_bytes).as_flattened()].concat();
+        let payload = [&place[..], &value.to_le_bytes()];
+        self.vmm.call(vfio_user::Command::RegionWrite, &payload, |_, _| Ok(())).unwrap();
+    }
+
+    /// Reads one.
+    pub(crate) fn read(&mut self, offset: u64) -> u32 {
+        let place = [&offset.to_ne_bytes()[..], [2u32, 4].map(u32::to_ne_bytes).as_flattened()].concat();
+        let data = |payload: &[u8], _| Ok(u32::from_le_bytes(payload[16..20].try_into().unwrap()));
+        self.vmm.call(vfio_user::Command::RegionRead, &[&place], data).unwrap()
+    }
+
+    /// Lets the device reach memory at this address of the guest's.
+    pub(crate) fn share(&mut self, memory: &Vram, address: u64) {
+        let head = [32u32, 3].map(u32::to_ne_bytes);
+        let range = [0, address, memory.size()].map(u64::to_ne_bytes);
+        let fd: OwnedFd = memory.file().try_clone().unwrap().into();
+        let payload = [head.as_flattened(), range.as_flattened()];
+        self.vmm.call_with_fds(vfio_user::Command::DmaMap, &payload, &[fd], |_, _| Ok(())).unwrap();
+    }
+
+    /// Takes it back.
+    pub(crate) fn unshare(&mut self, memory: &Vram, address: u64) {
+        let head = [24u32, 0].map(u32::to_ne_bytes);
+        let range = [address, memory.size()].map(u64::to_ne_bytes);
+        let payload = [head.as_flattened(), range.as_flattened()];
+        self.vmm.call(vfio_user::Command::DmaUnmap, &payload, |_, _| Ok(())).unwrap();
     }
 
     /// Sets a mode as bochs-drm does; `virtual_width` pixels from one row to the next.

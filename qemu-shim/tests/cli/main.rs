@@ -3,6 +3,7 @@
 mod compare;
 mod demo;
 mod fixture;
+mod flips;
 mod info;
 mod recording;
 mod sandboxed;

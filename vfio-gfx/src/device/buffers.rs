@@ -8,6 +8,7 @@
 use std::os::fd::OwnedFd;
 
 use crate::format::{Fourcc, Modifier};
+use crate::memory::Vram;
 use crate::plane::Geometry;
 
 use super::ScanoutMemory;
@@ -25,6 +26,8 @@ pub(super) struct BufferKey {
     pub(super) memory: ScanoutMemory,
     pub(super) offset: u64,
     pub(super) size: u64,
+    /// The flip that it is a copy of; 0 for the memory itself.
+    pub(super) copy_of: u64,
 }
 
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub(super) struct Entry {
     pub(super) key: BufferKey,
     /// The dma-buf, once somebody asked for it. Each GET returns a new descriptor of it.
     pub(super) dmabuf: Option<OwnedFd>,
+    /// The copy, once somebody asked for it.
+    pub(super) copy: Option<Vram>,
 }
 
 /// Most recently queried first.
@@ -63,13 +68,20 @@ impl BufferTable {
         if self.entries.len() == BUFFER_TABLE_SIZE {
             self.entries.pop();
         }
-        self.entries.insert(0, Entry { id, key: *key, dmabuf: None });
+        self.entries.insert(0, Entry { id, key: *key, dmabuf: None, copy: None });
         Some(id)
     }
 
-    /// Forgets every entry whose key is not `wanted`, and the dma-bufs of them.
-    pub(super) fn retain(&mut self, wanted: impl Fn(&BufferKey) -> bool) {
-        self.entries.retain(|entry| wanted(&entry.key));
+    /// Forgets every entry whose key is not `wanted`, with its dma-buf or copy. Returns whether there was one that somebody had
+    /// asked for.
+    pub(super) fn retain(&mut self, wanted: impl Fn(&BufferKey) -> bool) -> bool {
+        let mut was_held = false;
+        self.entries.retain(|entry| {
+            let is_wanted = wanted(&entry.key);
+            was_held |= !is_wanted && (entry.dmabuf.is_some() || entry.copy.is_some());
+            is_wanted
+        });
+        was_held
     }
 
     /// The entry with this number, while it is remembered.
@@ -90,6 +102,7 @@ mod tests {
             memory: ScanoutMemory::Vram,
             offset,
             size: 16384,
+            copy_of: 0,
         }
     }
 

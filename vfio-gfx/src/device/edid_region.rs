@@ -97,10 +97,16 @@ impl EdidRegion {
         Self { registers, blob }
     }
 
+    /// Whether a monitor is plugged in, as the region says.
+    #[must_use]
+    pub fn is_link_up(&self) -> bool {
+        self.registers.link_state == LinkState::Up.raw()
+    }
+
     /// What a guest sees: the blob while the link is up, nothing otherwise.
     #[must_use]
     pub fn visible(&self) -> &[u8] {
-        if self.registers.link_state != LinkState::Up.raw() {
+        if !self.is_link_up() {
             return &[];
         }
         let size = usize::try_from(self.registers.edid_size).unwrap_or(EDID_BLOB_MAX);

@@ -46,9 +46,13 @@ pub enum DeviceError {
     /// Guest memory that cannot be handed out.
     #[error("cannot export guest memory")]
     GuestExport(#[from] GuestExportError),
-    /// Guest memory without udmabuf is the guest's whole memfd, which only its VMM may have.
+    /// Guest memory without udmabuf is the guest's whole memfd, which only its VMM may have. A console gets a copy of what was
+    /// flipped to, if that is no larger than the video memory.
     #[error("buffer id {0} is guest memory: without /dev/udmabuf it cannot be given to a console")]
     PrivateMemory(u32),
+    /// The plane is in guest memory, which no region shows.
+    #[error("the plane is not in a region: ask for its buffer")]
+    NotInRegion,
     /// A descriptor could not be duplicated.
     #[error("cannot duplicate a descriptor")]
     Descriptor(#[from] std::io::Error),
@@ -71,8 +75,12 @@ impl From<&DeviceError> for Errno {
                 Self::from(error.errno())
             }
             DeviceError::GuestExport(GuestExportError::Seals { .. }) => Self::EINVAL,
-            DeviceError::GuestExport(GuestExportError::Scattered(_)) => Self::EOPNOTSUPP,
+            DeviceError::GuestExport(GuestExportError::Scattered(_)) | DeviceError::NotInRegion => {
+                Self::EOPNOTSUPP
+            }
             DeviceError::GuestExport(GuestExportError::Descriptor(error)) => Self::from(error),
+            DeviceError::GuestExport(GuestExportError::Copy(_)) => Self::EIO,
+            DeviceError::GuestExport(GuestExportError::Vram(_)) => Self::ENOMEM,
             DeviceError::PrivateMemory(_) => Self::EPERM,
             DeviceError::Descriptor(error) => Self::from(error),
             DeviceError::Edid(error) => Self::from(*error),

@@ -12,6 +12,8 @@ mod edid_region;
 mod error;
 mod eventfd;
 mod events;
+mod flip;
+mod flips;
 mod irq;
 mod model;
 mod planes;
@@ -28,7 +30,8 @@ use crate::memory::{BufferKind, DmaError, GuestMemory, Udmabuf, Vram};
 
 use buffers::BufferTable;
 use events::{Planes, Watchers};
-use timer::ChangeTimer;
+use flips::FlipRecord;
+use timer::Timers;
 
 pub use buffers::BUFFER_TABLE_SIZE;
 pub use config::{CONFIG_SIZE, ConfigError, ConfigSpace, Identity};
@@ -36,8 +39,10 @@ pub use dispatch::IoctlReply;
 pub use edid_region::{EDID_BLOB_MAX, EDID_BLOB_OFFSET, EDID_REGION_SIZE, EdidRegion, EdidRegionError};
 pub use error::DeviceError;
 pub use events::{DISPLAY_EVENTS, DisplayEvents, Watcher};
+pub use flip::{FLIP_TIMEOUT, FlipEnd, Link, MAX_PACERS, PacerId};
+pub use flips::FlipState;
 pub use irq::{IrqError, Irqs, MAX_IRQS};
-pub use model::{Model, Platform, Scanout, ScanoutMemory};
+pub use model::{Effects, Model, Notice, Platform, Scanout, ScanoutMemory};
 pub use region::{Backing, Region, RegionTable};
 
 bitflags! {
@@ -100,11 +105,15 @@ pub struct Device {
     watchers: Option<(Watchers, Planes)>,
     /// Of whoever holds the device's descriptor.
     own_watcher: Option<Watcher>,
-    /// Runs while a plane is about to change by itself; `None` on devices without the display interrupt.
-    timer: Option<ChangeTimer>,
+    /// Run while a plane is about to change by itself, and while a flip waits; `None` on devices without the display
+    /// interrupt.
+    timers: Option<Timers>,
+    flip: FlipRecord,
     buffers: BufferTable,
     vram: Arc<Vram>,
     guest: GuestMemory,
+    /// How many of its buffers were no more when the table was last looked through.
+    ended_buffers: u64,
     /// The host's udmabuf driver; `None` where it has none and buffers are memfds.
     udmabuf: Option<Udmabuf>,
     model: Box<dyn Model>,
@@ -133,12 +142,14 @@ impl Device {
             edid: spec.edid,
             watchers: spec.events.then(Default::default),
             own_watcher: None,
-            // A process without a descriptor left learns of such changes at the next access.
-            timer: spec.events.then(|| ChangeTimer::new().ok()).flatten(),
+            // A process without a descriptor left learns of such changes at the next access, and has flips wait for nobody.
+            timers: spec.events.then(|| Timers::new().ok()).flatten(),
+            flip: FlipRecord::default(),
             buffers: BufferTable::new(),
             udmabuf: Udmabuf::open().ok(),
             vram,
             guest: GuestMemory::default(),
+            ended_buffers: 0,
             model,
         }
     }
@@ -197,13 +208,23 @@ impl Device {
         unmapped
     }
 
+    /// The owner wants memory back. Consoles are told; one that paces flips and does not say within [`FLIP_TIMEOUT`] that it has
+    /// looked is named in the log. Nobody is waited for here.
     fn forget_revoked(&mut self) {
+        if self.forget_ended() {
+            self.begin_flip(false);
+        }
+        self.tell_watchers();
+    }
+
+    /// Forgets buffers of guest memory that are no more. Returns whether there was one that somebody had asked for.
+    fn forget_ended(&mut self) -> bool {
         let guest = &self.guest;
+        self.ended_buffers = guest.ended_buffers();
         self.buffers.retain(|key| match key.memory {
             ScanoutMemory::Vram => true,
             ScanoutMemory::Guest(id) => guest.buffer_size(id).is_some(),
-        });
-        self.tell_watchers();
+        })
     }
 
     /// The EDID that a guest sees now; empty while the link is down or on a device without one.
@@ -229,7 +250,10 @@ impl Device {
             Backing::Edid => self.edid.as_ref().ok_or(DeviceError::NoRegion(index))?.read(offset, data),
             Backing::Trapped => {
                 data.fill(0);
-                let platform = Platform { vram: &self.vram, edid: self.edid.as_ref(), guest: &self.guest };
+                self.end_what_is_due();
+                let link = self.link();
+                let platform =
+                    Platform { vram: &self.vram, edid: self.edid.as_ref(), guest: &self.guest, link };
                 self.model.read(index, offset, data, &platform);
             }
         }
@@ -244,10 +268,17 @@ impl Device {
         match self.check(index, offset, data.len())? {
             Backing::Config => self.config.write(offset, data),
             Backing::Vram => self.vram.write(offset, data).map_err(|_| DeviceError::NoRegion(index))?,
-            Backing::Edid => self.edid.as_mut().ok_or(DeviceError::NoRegion(index))?.write(offset, data)?,
+            Backing::Edid => {
+                self.edid.as_mut().ok_or(DeviceError::NoRegion(index))?.write(offset, data)?;
+                self.update_link();
+            }
             Backing::Trapped => {
-                let platform = Platform { vram: &self.vram, edid: self.edid.as_ref(), guest: &self.guest };
+                self.end_what_is_due();
+                let link = self.link();
+                let platform =
+                    Platform { vram: &self.vram, edid: self.edid.as_ref(), guest: &self.guest, link };
                 self.model.write(index, offset, data, &platform);
+                self.carry_out();
                 self.tell_watchers();
             }
         }
@@ -289,8 +320,11 @@ impl Device {
 
     /// `VFIO_DEVICE_RESET`.
     pub fn reset(&mut self) {
-        let platform = Platform { vram: &self.vram, edid: self.edid.as_ref(), guest: &self.guest };
+        self.cancel_flip();
+        let link = self.link();
+        let platform = Platform { vram: &self.vram, edid: self.edid.as_ref(), guest: &self.guest, link };
         self.model.reset(&platform);
+        self.forget_ended();
         self.tell_watchers();
     }
 }

@@ -7,7 +7,7 @@ use crate::format::{Fourcc, Modifier};
 use crate::memory::{GuestBufferId, GuestMemory, Vram};
 use crate::plane::Geometry;
 
-use super::EdidRegion;
+use super::{EdidRegion, FlipEnd, Link};
 
 /// What the framework holds for a model while it answers an access.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct Platform<'a> {
     pub edid: Option<&'a EdidRegion>,
     /// What the VMM lets the device reach of its guest's memory.
     pub guest: &'a GuestMemory,
+    /// The link state now.
+    pub link: Link,
 }
 
 /// Which memory a plane is in.
@@ -26,9 +28,9 @@ pub enum ScanoutMemory {
     /// The device's video memory.
     #[default]
     Vram,
-    /// A buffer of guest memory ([`GuestMemory::buffer`]). Such a plane is off once the buffer is revoked, and in the region
-    /// interface, which shows video memory. Its buffers are dma-bufs; on a host without udmabuf only the VMM gets one,
-    /// and only of memory in one piece.
+    /// A buffer of guest memory ([`GuestMemory::buffer`]). Such a plane is off once the buffer is revoked. The region
+    /// interface, which shows video memory, refuses it. Its buffers are dma-bufs; on a host without udmabuf the VMM gets the memory
+    /// itself where it is in one piece, and consoles get a copy as of the last flip.
     Guest(GuestBufferId),
 }
 
@@ -70,6 +72,25 @@ impl Scanout {
     }
 }
 
+/// What happens to a device without any access to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A flip that the model asked for is over. Each is told once, in the order they were asked for in; none after a reset of
+    /// those before it.
+    FlipOver(FlipEnd),
+    /// The link state is another.
+    Link(Link),
+}
+
+/// What a model asks of the framework, beyond the answer to an access.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// The planes as they are now are a flip that the guest wants to know the end of.
+    pub flip: bool,
+    /// Message-signalled interrupts to raise: bit n is vector n of index [`pci_irq::MSI`](crate::abi::pci_irq::MSI).
+    pub interrupts: u32,
+}
+
 /// A device: registers in, planes out.
 ///
 /// The framework answers configuration space, video memory, the EDID region, interrupts and buffers itself; a model
@@ -89,6 +110,14 @@ pub trait Model: Send {
     /// The framework then looks, and tells whoever waits for display changes.
     fn changes_in(&mut self) -> Option<Duration> {
         None
+    }
+
+    /// Something happened that is no access.
+    fn notice(&mut self, _: Notice) {}
+
+    /// What the writes and notices since the last call ask of the framework. Called after each.
+    fn effects(&mut self) -> Effects {
+        Effects::default()
     }
 
     /// `VFIO_DEVICE_RESET`: back to power-on. Configuration space stays as it is, as after a PCI function reset under

@@ -19,7 +19,7 @@ impl Device {
     /// What a plane shows, handed over through `interface`. `None`: it is off. Allocates nothing.
     ///
     /// # Errors
-    /// [`DeviceError::NotOffered`], or [`DeviceError::BufferIdsExhausted`].
+    /// [`DeviceError::NotOffered`], [`DeviceError::NotInRegion`], or [`DeviceError::BufferIdsExhausted`].
     pub fn query(&mut self, interface: Interface, kind: PlaneKind) -> Result<Option<Plane>, DeviceError> {
         if !self.probe(interface) {
             return Err(DeviceError::NotOffered(interface));
@@ -43,11 +43,14 @@ impl Device {
             return Ok(None);
         };
         let source = match interface {
-            Interface::Region if scanout.memory != ScanoutMemory::Vram => return Ok(None),
+            Interface::Region if scanout.memory != ScanoutMemory::Vram => {
+                return Err(DeviceError::NotInRegion);
+            }
             Interface::Region => Source::Region { index: self.display_region, offset: scanout.offset },
             Interface::Dmabuf => {
                 let Scanout { format, modifier, geometry, memory, offset, .. } = scanout;
-                let key = BufferKey { format, modifier, geometry, memory, offset, size };
+                let copy_of = self.copied_flip(memory);
+                let key = BufferKey { format, modifier, geometry, memory, offset, size, copy_of };
                 let id = self.buffers.id(&key).ok_or(DeviceError::BufferIdsExhausted)?;
                 Source::Buffer { id, offset: inside }
             }
@@ -83,7 +86,7 @@ impl Device {
     }
 
     /// A new descriptor of the buffer that a query named. A dma-buf where the host has udmabuf, else the memfd
-    /// (`read_only`: a descriptor that cannot be written, for consoles).
+    /// (`read_only`: a descriptor that cannot be written, for consoles; of guest memory, a copy made when the first asks).
     ///
     /// # Errors
     /// [`DeviceError::NoBuffer`] for an id never issued, forgotten, or of guest memory that was taken back;
@@ -94,7 +97,7 @@ impl Device {
             return Err(DeviceError::NotOffered(Interface::Dmabuf));
         }
         let entry = self.buffers.get(id).ok_or(DeviceError::NoBuffer(id))?;
-        let BufferKey { memory, offset, size, .. } = entry.key;
+        let BufferKey { memory, offset, size, copy_of, .. } = entry.key;
         let inside = offset % PAGE_SIZE;
         let start = offset - inside;
         let pieces = match memory {
@@ -107,7 +110,17 @@ impl Device {
         let Some(udmabuf) = &self.udmabuf else {
             return match pieces {
                 None => self.vram_memfd(offset, read_only),
-                Some(_) if read_only => Err(DeviceError::PrivateMemory(id)),
+                Some(pieces) if read_only => {
+                    if copy_of == 0 || size > self.vram.size() {
+                        return Err(DeviceError::PrivateMemory(id));
+                    }
+                    let copy = match &mut entry.copy {
+                        Some(copy) => copy,
+                        none => none.insert(pieces.copy()?),
+                    };
+                    let fd = copy.reopen_read_only()?;
+                    Ok(SharedBuffer { kind: BufferKind::Memfd, fd, offset: inside, size })
+                }
                 Some(pieces) => {
                     let whole = pieces.export(None)?;
                     Ok(SharedBuffer { offset: whole.offset.saturating_add(inside), ..whole })
@@ -122,6 +135,15 @@ impl Device {
             }),
         };
         Ok(SharedBuffer { kind: BufferKind::Dmabuf, fd: dmabuf.try_clone()?, offset: inside, size })
+    }
+
+    /// Where guest memory cannot be handed out, consoles get copies: one for each flip, which the guest asks for when the frame is
+    /// whole. 0 where they get the memory itself, or where nothing says when a frame is whole.
+    fn copied_flip(&self, memory: ScanoutMemory) -> u64 {
+        match memory {
+            ScanoutMemory::Guest(_) if self.udmabuf.is_none() => self.flip.guests_last,
+            ScanoutMemory::Guest(_) | ScanoutMemory::Vram => 0,
+        }
     }
 
     fn vram_memfd(&self, offset: u64, read_only: bool) -> Result<SharedBuffer, DeviceError> {

@@ -6,14 +6,17 @@ use crate::abi::{Errno, IrqAction, IrqData, IrqSet, PlaneKind};
 
 use super::eventfd::is_eventfd;
 use super::events::{self, Planes};
-use super::{DISPLAY_EVENTS, DISPLAY_IRQ, Device, Scanout, Watcher};
+use super::{DISPLAY_EVENTS, DISPLAY_IRQ, Device, DisplayEvents, Scanout, Watcher};
 
 impl Device {
     /// Looks at the planes, and tells whoever waits what changed since the last look.
     fn look(&mut self) {
         let new: Planes = PlaneKind::ALL.map(|kind| self.scanout(kind));
         if let Some((watchers, known)) = &mut self.watchers {
-            let events = events::differences(known, &new);
+            let mut events = events::differences(known, &new);
+            // One that looks as before is waited for as well.
+            events.set(DisplayEvents::FLIP, events.contains(DisplayEvents::FLIP) || self.flip.is_untold);
+            self.flip.is_untold = false;
             *known = new;
             if !events.is_empty() {
                 watchers.tell(events);
@@ -40,27 +43,29 @@ impl Device {
     /// Has the timer expire when a plane is to change by itself. One that runs already is left alone: what it finds then
     /// says when to look again.
     fn run_timer(&mut self) {
-        if let Some(timer) = &mut self.timer
-            && !timer.is_running()
+        if let Some(timers) = &mut self.timers
+            && !timers.change.is_running()
             && let Some(time) = self.model.changes_in()
         {
-            timer.start(time);
+            timers.change.start(time);
         }
     }
 
-    /// A descriptor that becomes readable when a plane may have changed without any access to the device, while somebody
-    /// waits for changes. Whoever drives the device polls it, and then calls [`Device::look_again`]. `None` on a device
-    /// without the display interrupt.
+    /// A descriptor that becomes readable when the device has something to do without any access to it: a plane may have
+    /// changed while somebody waits for changes, or a flip has taken too long. Whoever drives the device polls it, and then calls
+    /// [`Device::look_again`]. `None` on a device without the display interrupt.
     #[must_use]
     pub fn change_timer(&self) -> Option<BorrowedFd<'_>> {
-        self.timer.as_ref().map(AsFd::as_fd)
+        self.timers.as_ref().map(AsFd::as_fd)
     }
 
-    /// Tells whoever waits what changed by itself. Harmless at any time.
+    /// Tells whoever waits what changed by itself, and ends a flip that has taken too long. Harmless at any time.
     pub fn look_again(&mut self) {
-        if let Some(timer) = &mut self.timer {
-            timer.stop();
+        if let Some(timers) = &mut self.timers {
+            timers.change.stop();
+            timers.flip.stop();
         }
+        self.flip_timer_stopped();
         self.tell_watchers();
     }
 

@@ -5,7 +5,7 @@ use crate::abi::{DeviceFlags, Interface, PlaneKind, RegionFlags};
 use crate::memory::{BufferKind, Mapping};
 use crate::plane::Plane;
 
-use super::{DisplayError, Watch};
+use super::{DisplayError, Pace, Paced, Watch};
 
 /// What `GET_INFO` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +91,14 @@ pub trait Backend: Send {
     /// # Errors
     /// [`DisplayError`].
     fn watch(&mut self) -> Result<Option<Watch>, DisplayError>;
+
+    /// Has flips wait for this console, or tells how they stand; `None` where no flip waits for anybody.
+    ///
+    /// # Errors
+    /// [`DisplayError`].
+    fn pace(&mut self, _: Pace) -> Result<Option<Paced>, DisplayError> {
+        Ok(None)
+    }
 
     /// Maps a whole region for reading.
     ///

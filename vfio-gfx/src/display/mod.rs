@@ -10,6 +10,7 @@ mod edid;
 mod error;
 mod kernel;
 mod local;
+mod pace;
 mod remote;
 mod watch;
 
@@ -17,10 +18,11 @@ pub use backend::{Backend, BufferMapping, DeviceSummary, RegionSummary};
 pub use error::DisplayError;
 pub use kernel::{Kernel, KernelError, PlaceError};
 pub use local::Local;
+pub use pace::{Pace, Paced};
 pub use remote::Remote;
 pub use watch::Watch;
 
-use crate::abi::{Interface, PlaneKind};
+use crate::abi::{Errno, Interface, PlaneKind};
 use crate::memory::{CpuAccess, Mapping};
 use crate::plane::{Plane, Source};
 
@@ -135,12 +137,19 @@ impl Display {
         self.buffers.clear();
     }
 
-    /// What a plane shows now; `None` = it is off.
+    /// What a plane shows now; `None` = it is off. One that is in no region is asked for as a buffer.
     ///
     /// # Errors
     /// What the transport failed with, or [`DisplayError::Plane`] for a plane that cannot be.
     pub fn plane(&mut self, kind: PlaneKind) -> Result<Option<Plane>, DisplayError> {
-        self.backend.query(self.interface, kind)
+        let may_be_elsewhere =
+            self.interface == Interface::Region && self.offered.contains(&Interface::Dmabuf);
+        match self.backend.query(self.interface, kind) {
+            Err(error) if may_be_elsewhere && error.errno() == Some(Errno::EOPNOTSUPP) => {
+                self.backend.query(Interface::Dmabuf, kind)
+            }
+            found => found,
+        }
     }
 
     /// What a plane shows now, with its memory. A buffer that is gone between the query and the fetch (the guest

@@ -9,13 +9,16 @@ use crate::abi::{
     DeviceFlags, Errno, IRQ_SET_HEADER, Interface, IrqInfo, IrqSet, PlaneKind, PlaneRequest, REGION_INFO_MIN,
     RegionFlags, RegionInfo, caps, pci_irq,
 };
-use crate::device::DISPLAY_EVENTS;
+use crate::device::{DISPLAY_EVENTS, FlipState, Link};
 use crate::memory::{BufferKind, Mapping};
 use crate::plane::Plane;
-use crate::vfio_user::extension::{BufferReply, BufferRequest, PlaneReply, kind_from_raw};
+use crate::vfio_user::extension::{
+    BufferReply, BufferRequest, PACE_FLAG_LATE, PACE_JOIN, PACE_LEAVE, PACE_LOOK, PACE_TAKEN, PaceReply,
+    PaceRequest, PlaneReply, kind_from_raw,
+};
 use crate::vfio_user::{Client, ClientError, Command, RegionAccess, Role};
 
-use super::{Backend, BufferMapping, DeviceSummary, DisplayError, RegionSummary, Watch};
+use super::{Backend, BufferMapping, DeviceSummary, DisplayError, Pace, Paced, RegionSummary, Watch};
 
 /// Most bytes of capabilities that are asked for.
 const MAX_REGION_INFO: u32 = 4096;
@@ -124,6 +127,29 @@ impl Backend for Remote {
             }
         }
         Ok(None)
+    }
+
+    fn pace(&mut self, pace: Pace) -> Result<Option<Paced>, DisplayError> {
+        let command = Command::PaceFlips;
+        let (operation, flip) = match pace {
+            Pace::Look => (PACE_LOOK, 0),
+            Pace::Join => (PACE_JOIN, 0),
+            Pace::Taken(flip) => (PACE_TAKEN, flip),
+            Pace::Leave => (PACE_LEAVE, 0),
+        };
+        let request = PaceRequest { operation, reserved: 0, flip };
+        let reply = self.0.call(command, &[request.as_bytes()], |payload, _| {
+            let (PaceReply { requested, completed, link, flags }, _) = read_struct(command, payload)?;
+            let link = Link::from_raw(link).ok_or(ClientError::Malformed(command, "unknown link state"))?;
+            let state = FlipState { requested, completed, link };
+            Ok(Paced { state, late: flags & PACE_FLAG_LATE != 0 })
+        });
+        match reply {
+            Ok(paced) => Ok(Some(paced)),
+            // A server that does not know the command, a device without flips, or enough consoles that are waited for.
+            Err(ClientError::Refused { errno: Errno::EOPNOTSUPP | Errno::ENOSPC, .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn map_region(&mut self, index: u32) -> Result<Mapping, DisplayError> {

@@ -111,12 +111,20 @@ struct State {
     files: Files,
     buffers: BTreeMap<GuestBufferId, GuestPieces>,
     last_buffer: u64,
+    /// How many buffers are no more.
+    ended: u64,
 }
 
 impl State {
     /// Buffers that have lost a part are gone.
     fn revoke(&mut self, first: u64, last: u64) {
-        self.buffers.retain(|_, buffer| !buffer.overlaps(first, last));
+        self.end_buffers(|buffer| buffer.overlaps(first, last));
+    }
+
+    fn end_buffers(&mut self, is_over: impl Fn(&GuestPieces) -> bool) {
+        let before = self.buffers.len();
+        self.buffers.retain(|_, buffer| !is_over(buffer));
+        self.ended = self.ended.saturating_add((before - self.buffers.len()) as u64);
     }
 }
 
@@ -160,7 +168,7 @@ impl GuestMemory {
     /// Takes everything back and returns how many bytes that were.
     pub fn unmap_all(&self) -> u64 {
         let mut state = self.lock();
-        state.buffers.clear();
+        state.end_buffers(|_| true);
         state.ranges.clear()
     }
 
@@ -240,7 +248,17 @@ impl GuestMemory {
 
     /// Gives a buffer up.
     pub fn release(&self, id: GuestBufferId) {
-        self.lock().buffers.remove(&id);
+        let mut state = self.lock();
+        if state.buffers.remove(&id).is_some() {
+            state.ended = state.ended.saturating_add(1);
+        }
+    }
+
+    /// How many buffers are no more: given up, or revoked. Whoever keeps something of buffers looks again when this has
+    /// changed.
+    #[must_use]
+    pub fn ended_buffers(&self) -> u64 {
+        self.lock().ended
     }
 
     /// Bytes of a buffer; `None` when it is revoked. Allocates nothing.

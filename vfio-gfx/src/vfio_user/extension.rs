@@ -1,7 +1,7 @@
-//! The display extension: `QUERY_GFX_PLANE` and `GET_GFX_DMABUF` as messages.
+//! The display extension: `QUERY_GFX_PLANE` and `GET_GFX_DMABUF` as messages, and `PACE_FLIPS`.
 //!
-//! Each mirrors its ioctl, and says what the ioctl cannot: where in the region or buffer the plane starts, and whether
-//! a descriptor is a dma-buf. The book's chapter "The display extension" is the specification.
+//! The first two mirror their ioctls, and say what these cannot: where in the region or buffer the plane starts, and whether
+//! a descriptor is a dma-buf. The third has flips wait for a console. The book's chapter "The display extension" is the specification.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -42,7 +42,49 @@ pub struct BufferReply {
     pub size: u64,
 }
 
+/// The request of `PACE_FLIPS`, 16 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PaceRequest {
+    /// One of the `PACE_` constants.
+    pub operation: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// With [`PACE_TAKEN`], the number of the flip; else zero.
+    pub flip: u64,
+}
+
+/// Tells how flips stand, and nothing else.
+pub const PACE_LOOK: u32 = 0;
+/// Flips wait for this client from now on.
+pub const PACE_JOIN: u32 = 1;
+/// This client has taken the frame of a flip.
+pub const PACE_TAKEN: u32 = 2;
+/// Flips wait for this client no more.
+pub const PACE_LEAVE: u32 = 3;
+
+/// The reply to `PACE_FLIPS`, 24 bytes: how flips stand, after what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PaceReply {
+    /// The number of the last flip that was asked for, from 1; 0 before the first.
+    pub requested: u64,
+    /// The number of the last that is over.
+    pub completed: u64,
+    /// 1 up, 2 down, 3 degraded.
+    pub link: u32,
+    /// Bit 0: flips wait for this client. Bit 1: it is late, so that they do not until it has taken the newest frame.
+    pub flags: u32,
+}
+
+/// [`PaceReply::flags`], bit 0.
+pub const PACE_FLAG_JOINED: u32 = 1;
+/// [`PaceReply::flags`], bit 1.
+pub const PACE_FLAG_LATE: u32 = 2;
+
 const _: () = {
+    assert!(size_of::<PaceRequest>() == 16);
+    assert!(size_of::<PaceReply>() == 24);
     assert!(size_of::<PlaneReply>() == 72);
     assert!(size_of::<BufferRequest>() == 8);
     assert!(size_of::<BufferReply>() == 24);

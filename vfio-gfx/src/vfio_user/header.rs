@@ -101,6 +101,8 @@ commands! {
     QueryGfxPlane = 0x3b72,
     /// Display extension: the ioctl's own number.
     GetGfxDmabuf = 0x3b73,
+    /// Display extension: a console has flips wait for it. No ioctl's number.
+    PaceFlips = 0x7600,
 }
 
 /// Why a header cannot be followed. The stream has no other framing, so the connection ends.
@@ -211,6 +213,6 @@ mod tests {
     fn commands_survive_a_round_trip() {
         let known = (0..=u16::MAX).filter_map(Command::from_raw);
         assert!(known.clone().all(|c| Command::from_raw(c.raw()) == Some(c)));
-        assert_eq!(known.count(), 19);
+        assert_eq!(known.count(), 20);
     }
 }

@@ -1,7 +1,7 @@
 //! vfio-user: VFIO over a Unix socket.
 //!
 //! The protocol (QEMU's `docs/interop/vfio-user.rst`) carries the VFIO ioctls as messages between a VMM and a device in
-//! another process. It has no graphics messages; [`extension`] adds two, negotiated so that stock VMMs never see them
+//! another process. It has no graphics messages; [`extension`] adds some, negotiated so that stock VMMs never see them
 //! (specified in the book's chapter "The display extension").
 //!
 //! The codec ([`Header`], [`Inbox`], [`Version`], [`Session`]) does no I/O: bytes and descriptors in, bytes and
@@ -14,6 +14,7 @@ mod dma;
 pub mod extension;
 mod header;
 mod inbox;
+mod pace;
 mod payload;
 
 mod server;

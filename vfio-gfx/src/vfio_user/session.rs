@@ -10,7 +10,7 @@ use zerocopy::IntoBytes;
 
 use super::{Command, HEADER_SIZE, HeaderError, Kind, Message, Role, Version};
 use crate::abi::Errno;
-use crate::device::{SharedDevice, Watcher};
+use crate::device::{PacerId, SharedDevice, Watcher};
 
 /// What an [`Outbox`] shrinks back to.
 const SMALL: usize = 4096;
@@ -81,6 +81,10 @@ pub struct Session {
     pub(super) device: SharedDevice,
     /// Its display interrupt.
     pub(super) watcher: Option<Watcher>,
+    /// Flips wait for it.
+    pub(super) pacer: Option<PacerId>,
+    /// Who it is, for the log.
+    pub(super) peer: String,
     agreed: Option<Agreed>,
     slot: VmmSlot,
 }
@@ -89,7 +93,15 @@ impl Session {
     /// A connection that has said nothing yet.
     #[must_use]
     pub fn new(device: SharedDevice, slot: VmmSlot) -> Self {
-        Self { device, watcher: None, agreed: None, slot }
+        let peer = "a client".to_owned();
+        Self { device, watcher: None, pacer: None, peer, agreed: None, slot }
+    }
+
+    /// The same with a name for the log.
+    #[must_use]
+    pub fn of_peer(mut self, peer: String) -> Self {
+        self.peer = peer;
+        self
     }
 
     /// What the connection is for, once it has said so.
@@ -144,6 +156,7 @@ impl Session {
             Command::RegionWrite => self.region_write(agreed, payload, out),
             Command::QueryGfxPlane if agreed.extension => self.query_gfx_plane(payload, out),
             Command::GetGfxDmabuf if agreed.extension => self.get_gfx_dmabuf(agreed, payload, out),
+            Command::PaceFlips if agreed.extension => self.pace_flips(payload, out),
             Command::DmaMap | Command::DmaUnmap | Command::Reset if agreed.role == Role::Console => {
                 Err(Errno::EPERM)
             }
@@ -180,6 +193,9 @@ impl Session {
 /// The peer is gone: what it owned goes with it, the device's state stays for the next one.
 impl Drop for Session {
     fn drop(&mut self) {
+        if let Some(pacer) = self.pacer.take() {
+            self.device.lock().stop_pacing(pacer);
+        }
         if self.role() == Some(Role::Vmm) {
             let mut device = self.device.lock();
             device.irqs().disarm();

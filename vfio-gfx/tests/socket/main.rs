@@ -11,6 +11,7 @@ mod hostile;
 mod hostile_vmm;
 mod liars;
 mod nonsense;
+mod pace;
 mod peer;
 mod random;
 mod roles;

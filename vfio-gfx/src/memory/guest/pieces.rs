@@ -1,6 +1,7 @@
 //! Scattered guest memory as one buffer.
 
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 
 use rustix::fs::{SealFlags, fcntl_get_seals};
 use thiserror::Error;
@@ -9,10 +10,13 @@ use vm_memory::FileOffset;
 use super::table::Table;
 use super::{DmaAccess, GuestMemoryError};
 use crate::memory::udmabuf::{Udmabuf, UdmabufError, UdmabufRange};
-use crate::memory::{BufferKind, PAGE_SIZE, SharedBuffer};
+use crate::memory::{BufferKind, PAGE_SIZE, SharedBuffer, Vram, VramError};
 
 /// Most pieces of a buffer; udmabuf's `list_limit`.
 pub const MAX_PIECES: usize = 1024;
+
+/// Bytes that are copied at a time.
+const COPY_CHUNK: usize = 1 << 16;
 
 /// Guest memory that is contiguous both for the device and in its descriptor.
 #[derive(Clone, Debug)]
@@ -56,6 +60,12 @@ pub enum GuestExportError {
     /// A descriptor could not be duplicated.
     #[error("cannot duplicate a descriptor")]
     Descriptor(#[from] std::io::Error),
+    /// pread failed; end of file where the VMM has cut its memory short.
+    #[error("cannot copy guest memory")]
+    Copy(#[source] std::io::Error),
+    /// No memory for a copy.
+    #[error("no memory for a copy of guest memory")]
+    Vram(#[from] VramError),
 }
 
 /// Whole pages of guest memory, in order. Holds their descriptors, and so the memory itself.
@@ -147,6 +157,29 @@ impl GuestPieces {
             at = at.saturating_add(piece.len);
         }
         Some(part)
+    }
+
+    /// A copy of all pieces, in memory of its own.
+    ///
+    /// # Errors
+    /// [`GuestExportError::Copy`] where the VMM has cut its memory short, or [`GuestExportError::Vram`] where there is no memory
+    /// for the copy.
+    pub fn copy(&self) -> Result<Vram, GuestExportError> {
+        let copy = Vram::new("vfio-gfx copy of guest memory", self.size)?;
+        let (mut at, mut chunk) = (0, vec![0; COPY_CHUNK]);
+        for GuestPiece { place, len, .. } in &self.pieces {
+            let mut done = 0;
+            while done < *len {
+                let count = usize::try_from(len - done).map_or(COPY_CHUNK, |left| left.min(COPY_CHUNK));
+                let bytes = chunk.get_mut(..count).unwrap_or_default();
+                let from = place.start().saturating_add(done);
+                place.file().read_exact_at(bytes, from).map_err(GuestExportError::Copy)?;
+                copy.write(at, bytes)?;
+                done += count as u64;
+                at += count as u64;
+            }
+        }
+        Ok(copy)
     }
 
     /// A descriptor of all pieces as one buffer, live.

@@ -1,9 +1,11 @@
 //! The devices of a server: how they come and go, and who connects to them.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 
 use rustix::event::epoll;
 use rustix::io::Errno;
+use rustix::net::sockopt::socket_peercred;
 use tracing::{Span, info, info_span, warn};
 
 use super::{BindError, BoundSocket, Connection, EndpointId, MAX_CONNECTIONS, Server, ServerError, setup};
@@ -115,7 +117,16 @@ impl Server {
             return;
         }
         endpoint.connections += 1;
-        let session = Session::new(endpoint.device.clone(), endpoint.slot.clone());
+        let session =
+            Session::new(endpoint.device.clone(), endpoint.slot.clone()).of_peer(peer_name(&stream));
         self.connections.insert(token, Connection::new(stream, id, session));
+    }
+}
+
+/// Who is at the other end, for the log.
+fn peer_name(stream: &UnixStream) -> String {
+    match socket_peercred(stream) {
+        Ok(peer) => format!("process {}", peer.pid.as_raw_nonzero()),
+        Err(errno) => format!("a process that the system does not name ({errno})"),
     }
 }
