@@ -5,3 +5,4 @@ mod ending;
 mod many;
 mod passed;
 mod program;
+mod unplug;

@@ -16,10 +16,12 @@ mod irq;
 mod model;
 mod planes;
 mod region;
+mod revoke;
+mod shared;
 mod timer;
 mod watch;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bitflags::bitflags;
 
@@ -39,6 +41,7 @@ pub use events::{DISPLAY_EVENTS, DisplayEvents, Watcher};
 pub use irq::{IrqError, Irqs, MAX_IRQS};
 pub use model::{Model, Platform, Scanout, ScanoutMemory};
 pub use region::{Backing, Region, RegionTable};
+pub use shared::SharedDevice;
 
 bitflags! {
     /// The interfaces a device offers its planes through.
@@ -107,6 +110,8 @@ pub struct Device {
     guest: GuestMemory,
     /// The host's udmabuf driver; `None` where it has none and buffers are memfds.
     udmabuf: Option<Udmabuf>,
+    /// Unplugged: nothing is answered any more.
+    is_revoked: bool,
     model: Box<dyn Model>,
 }
 
@@ -139,6 +144,7 @@ impl Device {
             udmabuf: Udmabuf::open().ok(),
             vram,
             guest: GuestMemory::default(),
+            is_revoked: false,
             model,
         }
     }
@@ -221,7 +227,7 @@ impl Device {
     /// Reads a region as the host sees it.
     ///
     /// # Errors
-    /// [`DeviceError::NoRegion`] or [`DeviceError::OutOfBounds`]; `data` is unspecified then.
+    /// [`DeviceError::Revoked`], [`DeviceError::NoRegion`] or [`DeviceError::OutOfBounds`]; `data` is unspecified then.
     pub fn read(&mut self, index: u32, offset: u64, data: &mut [u8]) -> Result<(), DeviceError> {
         match self.check(index, offset, data.len())? {
             Backing::Config => self.config.read(offset, data),
@@ -239,7 +245,7 @@ impl Device {
     /// Writes a region as the host sees it.
     ///
     /// # Errors
-    /// [`DeviceError::NoRegion`], [`DeviceError::OutOfBounds`], or what the EDID region refused.
+    /// [`DeviceError::Revoked`], [`DeviceError::NoRegion`], [`DeviceError::OutOfBounds`], or what the EDID region refused.
     pub fn write(&mut self, index: u32, offset: u64, data: &[u8]) -> Result<(), DeviceError> {
         match self.check(index, offset, data.len())? {
             Backing::Config => self.config.write(offset, data),
@@ -257,8 +263,11 @@ impl Device {
     /// Reads a region as the guest does: a BAR reads as all ones while memory decoding is off.
     ///
     /// # Errors
-    /// As [`Device::read`].
+    /// As [`Device::read`]. `data` of a device that is unplugged is all ones, as on a bus where nobody answers.
     pub fn guest_read(&mut self, index: u32, offset: u64, data: &mut [u8]) -> Result<(), DeviceError> {
+        if self.is_revoked {
+            data.fill(0xff);
+        }
         if index <= pci_region::BAR5 && !self.config.memory_enabled() {
             self.check(index, offset, data.len())?;
             data.fill(0xff);
@@ -280,6 +289,7 @@ impl Device {
     }
 
     fn check(&self, index: u32, offset: u64, len: usize) -> Result<Backing, DeviceError> {
+        self.check_plugged()?;
         let region = self.regions.get(index).ok_or(DeviceError::NoRegion(index))?;
         if !region.contains(offset, len) {
             return Err(DeviceError::OutOfBounds { region: index, offset, len, size: region.size });
@@ -287,28 +297,13 @@ impl Device {
         Ok(region.backing)
     }
 
-    /// `VFIO_DEVICE_RESET`.
+    /// `VFIO_DEVICE_RESET`. Nothing is left to reset of a device that is unplugged.
     pub fn reset(&mut self) {
+        if self.is_revoked {
+            return;
+        }
         let platform = Platform { vram: &self.vram, edid: self.edid.as_ref(), guest: &self.guest };
         self.model.reset(&platform);
         self.tell_watchers();
-    }
-}
-
-/// A device that several parties hold: its server, a console in this process, a control thread.
-#[derive(Clone, Debug)]
-pub struct SharedDevice(Arc<Mutex<Device>>);
-
-impl SharedDevice {
-    /// Shares a device.
-    #[must_use]
-    pub fn new(device: Device) -> Self {
-        Self(Arc::new(Mutex::new(device)))
-    }
-
-    /// Exclusive use of the device. A party that panicked while it held the device leaves it usable: every operation
-    /// keeps it valid at each step.
-    pub fn lock(&self) -> MutexGuard<'_, Device> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,14 +13,15 @@ impl Device {
     /// Whether an interface is offered.
     #[must_use]
     pub fn probe(&self, interface: Interface) -> bool {
-        self.interfaces.offers(interface)
+        !self.is_revoked && self.interfaces.offers(interface)
     }
 
     /// What a plane shows, handed over through `interface`. `None`: it is off. Allocates nothing.
     ///
     /// # Errors
-    /// [`DeviceError::NotOffered`], or [`DeviceError::BufferIdsExhausted`].
+    /// [`DeviceError::Revoked`], [`DeviceError::NotOffered`], or [`DeviceError::BufferIdsExhausted`].
     pub fn query(&mut self, interface: Interface, kind: PlaneKind) -> Result<Option<Plane>, DeviceError> {
+        self.check_plugged()?;
         if !self.probe(interface) {
             return Err(DeviceError::NotOffered(interface));
         }
@@ -71,6 +72,7 @@ impl Device {
     /// As [`Device::query`].
     pub fn request(&mut self, request: PlaneRequest) -> Result<Option<Plane>, DeviceError> {
         let (PlaneRequest::Probe(interface) | PlaneRequest::Query(interface, _)) = request;
+        self.check_plugged()?;
         if !self.probe(interface) {
             return Err(DeviceError::NotOffered(interface));
         }
@@ -86,10 +88,11 @@ impl Device {
     /// (`read_only`: a descriptor that cannot be written, for consoles).
     ///
     /// # Errors
-    /// [`DeviceError::NoBuffer`] for an id never issued, forgotten, or of guest memory that was taken back;
+    /// [`DeviceError::Revoked`]; [`DeviceError::NoBuffer`] for an id never issued, forgotten, or of guest memory that was taken back;
     /// [`DeviceError::PrivateMemory`] for a console that wants guest memory on a host without udmabuf; or what the system
     /// refused.
     pub fn buffer(&mut self, id: u32, read_only: bool) -> Result<SharedBuffer, DeviceError> {
+        self.check_plugged()?;
         if !self.probe(Interface::Dmabuf) {
             return Err(DeviceError::NotOffered(Interface::Dmabuf));
         }
@@ -121,7 +124,9 @@ impl Device {
                 Some(pieces) => pieces.export(Some(udmabuf))?.fd,
             }),
         };
-        Ok(SharedBuffer { kind: BufferKind::Dmabuf, fd: dmabuf.try_clone()?, offset: inside, size })
+        let fd = dmabuf.try_clone()?;
+        self.buffers.note_dmabuf();
+        Ok(SharedBuffer { kind: BufferKind::Dmabuf, fd, offset: inside, size })
     }
 
     fn vram_memfd(&self, offset: u64, read_only: bool) -> Result<SharedBuffer, DeviceError> {
@@ -139,6 +144,9 @@ impl Device {
 
     /// What the model says a plane shows, unless the memory is gone.
     pub(super) fn scanout(&mut self, kind: PlaneKind) -> Option<Scanout> {
+        if self.is_revoked {
+            return None;
+        }
         let scanout = self.model.scanout(kind)?;
         self.memory_size(scanout.memory).map(|_| scanout)
     }

@@ -23,12 +23,14 @@ impl Local {
 impl Backend for Local {
     fn device(&mut self) -> Result<DeviceSummary, DisplayError> {
         let device = self.0.lock();
+        device.check_plugged()?;
         let num_irqs = device.num_irqs();
         Ok(DeviceSummary { flags: device.flags(), num_regions: device.regions().num_regions(), num_irqs })
     }
 
     fn region(&mut self, index: u32) -> Result<RegionSummary, DisplayError> {
         let device = self.0.lock();
+        device.check_plugged()?;
         let Some(region) = device.regions().get(index) else {
             if !device.regions().answers(index) {
                 return Err(DeviceError::NoRegion(index).into());
@@ -44,11 +46,15 @@ impl Backend for Local {
     }
 
     fn irq_count(&mut self, index: u32) -> Result<u32, DisplayError> {
-        Ok(self.0.lock().irq_count(index).ok_or(DeviceError::NoIrq(index))?)
+        let device = self.0.lock();
+        device.check_plugged()?;
+        Ok(device.irq_count(index).ok_or(DeviceError::NoIrq(index))?)
     }
 
     fn probe(&mut self, interface: Interface) -> Result<bool, DisplayError> {
-        Ok(self.0.lock().probe(interface))
+        let device = self.0.lock();
+        device.check_plugged()?;
+        Ok(device.probe(interface))
     }
 
     fn query(&mut self, interface: Interface, kind: PlaneKind) -> Result<Option<Plane>, DisplayError> {
@@ -56,9 +62,12 @@ impl Backend for Local {
     }
 
     fn watch(&mut self) -> Result<Option<Watch>, DisplayError> {
-        let Some(watcher) = self.0.lock().watch() else {
+        let mut device = self.0.lock();
+        device.check_plugged()?;
+        let Some(watcher) = device.watch() else {
             return Ok(None);
         };
+        drop(device);
         let watch = Watch::new()?;
         for (event, eventfd) in (0..).zip(watch.eventfds()) {
             watcher.set(event, Some(eventfd.try_clone()?));
@@ -68,6 +77,7 @@ impl Backend for Local {
 
     fn map_region(&mut self, index: u32) -> Result<Mapping, DisplayError> {
         let device = self.0.lock();
+        device.check_plugged()?;
         let region = device.regions().get(index).filter(|region| region.backing == Backing::Vram);
         let size = region.ok_or(DisplayError::NotMappable { index })?.size;
         Ok(Mapping::new(device.vram().reopen_read_only()?, BufferKind::Memfd, size)?)

@@ -15,3 +15,4 @@ mod peer;
 mod random;
 mod roles;
 mod stream;
+mod unplug;
