@@ -9,7 +9,8 @@
 //! pointer themselves ask for the picture without it.
 //!
 //! A guest that draws into the memory it shows is read while it draws, as a monitor would. One that flips is not: a frame
-//! that was flipped away while it was read is read again, and not shown before it was whole.
+//! that was flipped away while it was read is read again, and not shown before it was whole. Nothing that was read is shown
+//! before the device has said once more that it is there: memory of a device that was unplugged reads as zeros.
 
 mod complaint;
 mod composed;
@@ -19,6 +20,7 @@ mod listener;
 mod live;
 mod pace;
 mod placeholder;
+mod plug;
 mod primary;
 mod sprite;
 #[cfg(test)]
@@ -35,6 +37,7 @@ pub use error::ConsoleError;
 pub use listener::{Listener, ListenerId};
 pub use live::Live;
 pub use pace::{LONGEST_PAUSE, SHORTEST_PAUSE, pause};
+pub use plug::State;
 pub use primary::DamageSource;
 
 use complaint::Complaint;
@@ -42,6 +45,7 @@ use composed::Composed;
 use listener::Listeners;
 use pace::Pace;
 use placeholder::{Placeholder, Reason};
+use plug::Plug;
 use primary::{Primary, is_same_picture};
 use sprite::Sprite;
 
@@ -115,6 +119,7 @@ pub struct Console {
     cursor_moved: bool,
     torn_since: Option<Instant>,
     placeholder: Placeholder,
+    plug: Plug,
     pace: Pace,
     listeners: Listeners,
     complaint: Complaint,
@@ -139,6 +144,7 @@ impl Console {
             cursor_moved: false,
             torn_since: None,
             placeholder: Placeholder::default(),
+            plug: Plug::default(),
             pace: Pace::default(),
             listeners: Listeners::default(),
             complaint: Complaint::default(),
@@ -211,7 +217,7 @@ impl Console {
             self.whole_damage.clear();
             (self.cursor_changed, self.cursor_moved) = (false, false);
         }
-        let result = self.try_refresh();
+        let result = self.find_device().and_then(|()| self.try_refresh());
         match &result {
             Ok(Refresh::Off) => self.blank(Reason::Off),
             Err(error) => self.blank(Reason::of(error)),
@@ -219,6 +225,9 @@ impl Console {
         }
         self.resized = self.shown_size() != size || (was_torn && self.resized);
         self.pace.saw(&result);
+        if self.plug.saw(result.as_ref().err()) {
+            self.pace.unplug();
+        }
         result
     }
 
@@ -244,7 +253,10 @@ impl Console {
         self.whole.clear();
         self.scene_damage.resize(0, 0);
         self.whole_damage.resize(0, 0);
-        self.display.release_buffers();
+        match reason {
+            Reason::Gone => self.display.release_memory(),
+            _ => self.display.release_buffers(),
+        }
         self.placeholder.show(reason, last);
     }
 
@@ -260,6 +272,7 @@ impl Console {
                 self.torn_since = None;
                 return Ok(if self.cursor_moved { Refresh::Changed } else { Refresh::Same });
             }
+            // Also whether the device is still there: memory of one that is gone reads as zeros, which are no picture.
             let now = self.display.plane(PlaneKind::Primary)?;
             let flipped = !now.is_some_and(|now| now.format == plane.format && is_same_picture(&plane, &now))
                 || self.pace.flipped()?;

@@ -41,6 +41,12 @@ impl Pace {
         Ok(())
     }
 
+    /// The device is gone: what it told last would be told for ever.
+    pub(super) fn unplug(&mut self) {
+        self.watch = None;
+        self.events = DisplayEvents::empty();
+    }
+
     fn watch(&self) -> Option<&Watch> {
         self.watch.as_ref().and_then(Option::as_ref)
     }

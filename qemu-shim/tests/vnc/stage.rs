@@ -89,6 +89,15 @@ impl Stage {
         let looks = Arc::new(AtomicU64::new(0));
         let backend = Counted(Local::new(device.clone()), Arc::clone(&looks));
         let console = Console::new(Display::open(Box::new(backend)).unwrap());
+        Self::serve(console, device, looks, policy)
+    }
+
+    /// A console of the caller's.
+    pub(crate) fn of(console: Console, device: SharedDevice) -> Self {
+        Self::serve(console, device, Arc::default(), Policy::default())
+    }
+
+    fn serve(console: Console, device: SharedDevice, looks: Arc<AtomicU64>, policy: Policy) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("vnc.sock");
         let listener = Listener::bind(&Address::Unix(path.clone())).unwrap();
