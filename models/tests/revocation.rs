@@ -22,7 +22,7 @@ use vfio_gfx::vfio_user::{Command, DmaMap, Header, Message, Outbox, Role, Sessio
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Schedules of each test.
-const SCHEDULES: usize = 3000;
+const SCHEDULES: usize = 1000;
 /// Every byte that the guest draws. Zeros are never drawn.
 const DRAWN: u8 = 7;
 const VRAM_SIZE: u64 = 16 << 10;
