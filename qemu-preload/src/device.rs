@@ -107,7 +107,8 @@ impl Device {
         let client = self.client.as_mut().ok_or(Errno::EIO)?;
         match client.call_with_fds(command, payload, fds, read) {
             Ok(answer) => Ok(answer),
-            Err(ClientError::Refused { errno, .. }) => Err(errno),
+            Err(ClientError::Refused { errno, .. }) if errno != Errno::ENODEV => Err(errno),
+            // Unplugged, or its server is gone: QEMU must not hear of it where it would give up.
             Err(error) => {
                 report::error("the device is lost, the guest goes on without it", &error);
                 self.client = None;

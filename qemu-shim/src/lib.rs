@@ -25,7 +25,7 @@ pub mod target;
 pub mod terminal;
 pub mod vnc;
 
-pub use console::{Console, ConsoleError, Listener, Refresh, Update};
+pub use console::{Console, ConsoleError, Listener, Refresh, State, Update};
 pub use cursor::Cursor;
 pub use damage::{Damage, Rect};
 pub use frame::Frame;

@@ -10,6 +10,8 @@ use vfio_gfx::device::SharedDevice;
 use vfio_gfx::display::{Backend, Display, DisplayError, Kernel, KernelError, Local, Remote};
 use vfio_gfx::vfio_user::ClientError;
 
+use crate::console::Console;
+
 /// A device named on a command line.
 #[derive(Clone, Debug)]
 pub enum Target {
@@ -80,6 +82,20 @@ impl fmt::Display for Target {
 }
 
 impl Target {
+    /// A console on the device, which waits for it to come back when it is gone; one in this process has nowhere to come
+    /// back from.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn console(&self) -> Result<Console, OpenError> {
+        let mut console = Console::new(self.open()?);
+        if !matches!(self, Self::Sample(_)) {
+            let target = self.clone();
+            console.reopen_with(move || target.open().ok());
+        }
+        Ok(console)
+    }
+
     /// Opens the device and probes what it offers.
     ///
     /// # Errors

@@ -6,18 +6,20 @@
 mod debian;
 mod drivers;
 mod lab;
+mod models;
 mod shell;
 mod test;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask lab | test [--no-lab] [--release] | help";
+const USAGE: &str = "usage: cargo xtask lab | test [--no-lab] [--release] | models | help";
 
 const HELP: &str = "\
 lab   build the test lab: a Debian tree with QEMU, and guest kernels with their display drivers (needs root; idempotent)
 test  build the lab if it is missing, run all tests, sum up what passed, failed and was skipped
         --no-lab   leave the lab as it is: without one, the guest tests are skipped
         --release  test optimised programs
+models  run what is concurrent about a device under every interleaving that a model checker tries
 
 VFIO_GFX_LAB            where the lab is (default: vfio-gfx-lab in $XDG_CACHE_HOME or ~/.cache)
 VFIO_GFX_DEBIAN_MIRROR  Debian mirror to build it from (default: the host's, if it is Debian, else debootstrap's)
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
             Some(options) => test::run(options),
             None => return bad_usage(),
         },
+        ["models"] => models::run(),
         _ => return bad_usage(),
     };
     match result {

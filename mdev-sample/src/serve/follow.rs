@@ -14,7 +14,7 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use thiserror::Error as ThisError;
 use tracing::{info, warn};
 use uuid::Uuid;
-use vfio_gfx::vfio_user::EndpointId;
+use vfio_gfx::vfio_user::{EndpointId, WatchId};
 
 use super::{Workshop, socket_path};
 use crate::manage::{Definition, Directory};
@@ -24,6 +24,7 @@ pub(super) struct Follower {
     directory: Directory,
     sockets: PathBuf,
     inotify: OwnedFd,
+    watch: WatchId,
     served: BTreeMap<Uuid, (Definition, EndpointId)>,
     /// What was last complained about, to say it once.
     complaints: BTreeMap<Uuid, String>,
@@ -42,13 +43,18 @@ impl Follower {
         workshop: &mut Workshop,
     ) -> Result<Self, Box<dyn Error>> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        workshop.server.watch(inotify.as_fd().try_clone_to_owned()?)?;
+        let watch = workshop.server.watch(inotify.as_fd().try_clone_to_owned()?)?;
         let sockets = sockets.to_owned();
         let (served, complaints) = (BTreeMap::new(), BTreeMap::new());
-        let mut follower = Self { directory, sockets, inotify, served, complaints };
+        let mut follower = Self { directory, sockets, inotify, watch, served, complaints };
         follower.watch(follower.directory.path())?;
         follower.update(workshop);
         Ok(follower)
+    }
+
+    /// What the server tells changes by.
+    pub(super) fn watch_id(&self) -> WatchId {
+        self.watch
     }
 
     fn watch(&self, path: &Path) -> Result<(), Unfollowed> {
@@ -86,7 +92,7 @@ impl Follower {
         self.served.retain(|uuid, (served, id)| {
             let stays = faults.iter().any(|fault| fault.uuid == *uuid) || wanted.contains(served);
             if !stays {
-                workshop.server.remove(*id);
+                workshop.take_away(*id);
             }
             stays
         });

@@ -27,6 +27,8 @@ use sockets::Sockets;
 
 /// How long a peer may take to read answers after the first signal.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Seconds that a VMM has by default: a guest that is asked over PCI Express blinks a lamp for five of them first.
+const GRACE: u32 = 10;
 
 /// Serves devices on Unix sockets until SIGINT or SIGTERM.
 #[derive(Args)]
@@ -48,6 +50,9 @@ pub(crate) struct Serve {
     once: bool,
     #[command(flatten)]
     sandbox: Sandbox,
+    /// How long a VMM that can be asked has to let a device go that is taken away, by `remove` or by a signal; 0 = at once.
+    #[arg(long, value_name = "SECONDS", default_value_t = GRACE)]
+    grace: u32,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -79,9 +84,17 @@ struct Workshop {
     interfaces: Option<Interfaces>,
     /// What is served and not told yet, a line for each.
     ready: Vec<String>,
+    grace: Duration,
 }
 
 impl Workshop {
+    /// Takes a device away: asks its VMM for it, if that is possible.
+    fn take_away(&mut self, id: EndpointId) {
+        if !self.server.request_release(id, self.grace) {
+            self.server.remove(id);
+        }
+    }
+
     /// Makes a device and serves it.
     fn serve(
         &mut self,
@@ -90,8 +103,9 @@ impl Workshop {
         interfaces: Option<Interfaces>,
         path: &Path,
     ) -> Result<EndpointId, Box<dyn Error>> {
-        let device =
+        let mut device =
             device_type.create(interfaces.or(self.interfaces)).map_err(|error: CreateError| error)?;
+        device.offer_release_request();
         let socket = self.sockets.open(path)?;
         let id = self.server.add(SharedDevice::new(device), socket, &uuid.hyphenated().to_string())?;
         self.ready.push(format!("mdev-sample: {} {uuid} ready on {}", device_type.name(), path.display()));
@@ -115,7 +129,9 @@ impl Serve {
         let signal = server.watch(signal)?;
         let interfaces = self.interfaces.map(Offer::interfaces);
         let supervisor = Supervisor::find();
-        let mut workshop = Workshop { server, sockets: Sockets::passed()?, interfaces, ready: Vec::new() };
+        let grace = Duration::from_secs(self.grace.into());
+        let mut workshop =
+            Workshop { server, sockets: Sockets::passed()?, interfaces, ready: Vec::new(), grace };
         for group in &self.groups.0 {
             let uuid = group.uuid.unwrap_or_else(Uuid::new_v4);
             workshop.serve(uuid, group.device_type, None, &group.socket)?;
@@ -139,7 +155,7 @@ impl Serve {
                         break;
                     }
                 }
-                ServerEvent::VmmGone(_) => {}
+                ServerEvent::VmmGone(_) | ServerEvent::Removed(_) => {}
                 ServerEvent::Readable(watch) if watch != signal => {
                     if let Some(follower) = &mut follower {
                         follower.update(&mut workshop);
@@ -151,7 +167,17 @@ impl Serve {
         }
         supervisor.tell("STOPPING=1");
         info!(devices = workshop.server.len(), "ending: a second signal ends at once");
-        Ok(workshop.server.drain(PATIENCE)?)
+        let mut server = workshop.server;
+        for watch in follower.iter().map(Follower::watch_id).chain([signal]) {
+            server.unwatch_fd(watch)?;
+        }
+        for id in server.ids().collect::<Vec<_>>() {
+            server.request_release(id, grace);
+        }
+        while server.awaits_release() {
+            server.next_event()?;
+        }
+        Ok(server.drain(PATIENCE)?)
     }
 
     /// What is needed from here on.

@@ -6,3 +6,4 @@ mod many;
 mod passed;
 mod program;
 mod sandbox;
+mod unplug;

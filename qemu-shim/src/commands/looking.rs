@@ -27,17 +27,25 @@ pub(super) enum Look {
 #[derive(Debug)]
 pub(super) struct Looking {
     pub(super) console: Console,
+    /// A device that is gone may come back.
+    is_waiting: bool,
     complaint: Option<String>,
 }
 
 impl Looking {
     pub(super) fn new(mut console: Console) -> Self {
         console.pace_flips();
-        Self { console, complaint: None }
+        Self { console, is_waiting: false, complaint: None }
+    }
+
+    /// One that waits for a device that is gone.
+    pub(super) fn waiting(mut console: Console) -> Self {
+        console.pace_flips();
+        Self { console, is_waiting: true, complaint: None }
     }
 
     /// Looks at the device. A plane that cannot be shown is as good as off: it may be another with the next mode. The log
-    /// gets the reason. Only a device that is gone is an error.
+    /// gets the reason. Only a device that is gone is an error, unless it is waited for.
     pub(super) fn look(&mut self) -> Result<Look, ConsoleError> {
         let refreshed = self.console.refresh();
         self.complaint = None;
@@ -45,7 +53,7 @@ impl Looking {
             Ok(Refresh::Off) => Ok(Look::Off),
             Ok(Refresh::Changed) => Ok(Look::Changed),
             Ok(Refresh::Same | Refresh::Torn) => Ok(Look::Same),
-            Err(error) if error.is_gone() => Err(error),
+            Err(error) if error.is_gone() && !self.is_waiting => Err(error),
             Err(error) => {
                 self.console.complain(&error);
                 self.complaint = Some(Chain(&error).to_string());

@@ -11,7 +11,6 @@ use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use vfio_gfx_sandbox::{Plan, Sandbox};
 
-use crate::console::Console;
 use crate::input::InputTarget;
 use crate::net::{Address, Listener, Origin, Site, check_exposure, load_tls};
 use crate::rfb::handshake::{Policy, Tls};
@@ -74,7 +73,7 @@ impl Vnc {
         for number in [SIGINT, SIGTERM, SIGHUP] {
             signal_hook::low_level::pipe::register(number, signal.try_clone()?)?;
         }
-        let console = Console::new(self.device.open()?);
+        let console = self.device.console()?;
         let plain = Listener::bind(&self.listen)?;
         let mut ready = vec![format!("qemu-shim: VNC of {} ready on {}", self.device, plain.address())];
         let mut doors = vec![Door::Plain(plain)];

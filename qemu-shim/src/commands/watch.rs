@@ -12,7 +12,6 @@ use tracing::subscriber::{NoSubscriber, set_default};
 use vfio_gfx::plane::Plane;
 
 use super::looking::{Look, Looking};
-use crate::console::Console;
 use crate::target::Target;
 use crate::terminal::{Abilities, Event, Layout, Mode, Terminal, Viewer, cleanup};
 
@@ -58,7 +57,7 @@ impl Watch {
     /// Quits on `q`, Ctrl-C, SIGINT, SIGTERM and SIGHUP.
     pub(super) fn run(&self) -> Result<(), Box<dyn Error>> {
         let mode = self.mode.mode();
-        let mut looking = Looking::new(Console::new(self.device.open()?));
+        let mut looking = Looking::waiting(self.device.console()?);
         let mut terminal = Terminal::open(cleanup(mode))?;
         // Log lines would be in the middle of the picture; what is worth knowing is in the status line.
         let _quiet = io::stderr().is_terminal().then(|| set_default(NoSubscriber::default()));

@@ -58,7 +58,8 @@ impl Console {
     /// with the device goes to the log, once, and the listeners are shown why there is no picture.
     ///
     /// # Errors
-    /// [`ConsoleError`] when the device is gone for good; the listeners have been told.
+    /// [`ConsoleError`] when the device is gone for good; the listeners have been told. One that is waited for
+    /// ([`Console::reopen_with`]) is not.
     pub fn tick(&mut self) -> Result<(), ConsoleError> {
         if self.listeners.entries.is_empty() {
             return self.stop_pacing();
@@ -90,7 +91,7 @@ impl Console {
             self.listeners.entries = listeners;
         }
         match result {
-            Err(error) if error.is_gone() => Err(error),
+            Err(error) if error.is_gone() && !self.plug.is_waiting() => Err(error),
             _ => Ok(()),
         }
     }

@@ -3,7 +3,7 @@
 use std::io;
 
 use vfio_gfx::abi::PlaneKind;
-use vfio_gfx::display::Pixels;
+use vfio_gfx::display::{Confirm, Pixels};
 use vfio_gfx::plane::Plane;
 
 use super::primary::readable;
@@ -27,12 +27,12 @@ impl Console {
                 return Ok(None);
             }
         }
-        let Some(pixels) = self.display.pixels(PlaneKind::Primary)? else {
+        let Some((pixels, confirm)) = self.display.pixels_to_confirm(PlaneKind::Primary)? else {
             return Ok(None);
         };
         let (converter, row_bytes) = readable(pixels.plane())?;
         let width = pixels.plane().geometry.width() as usize;
-        Ok(Some(Live { pixels, converter, bytes: vec![0; row_bytes], row: vec![0; width] }))
+        Ok(Some(Live { pixels, confirm, converter, bytes: vec![0; row_bytes], row: vec![0; width] }))
     }
 
     /// The primary plane and the CRC-32 of its visible bytes as the device has them. `None` while it is off.
@@ -50,14 +50,18 @@ impl Console {
             pixels.read_row(y, &mut row)?;
             raw.update(&row);
         }
-        Ok(Some((*pixels.plane(), raw.finish())))
+        let plane = *pixels.plane();
+        drop(pixels);
+        self.display.confirm()?;
+        Ok(Some((plane, raw.finish())))
     }
 }
 
-/// A picture on its way from the device.
+/// A picture on its way from the device. Reading it to its end fails if the device was unplugged meanwhile.
 #[derive(Debug)]
 pub struct Live<'a> {
     pixels: Pixels<'a>,
+    confirm: Confirm<'a>,
     converter: Converter,
     bytes: Vec<u8>,
     row: Vec<u32>,
@@ -75,6 +79,7 @@ impl Rows for Live<'_> {
             self.converter.convert_row(&self.bytes, &mut self.row);
             each(&self.row)?;
         }
-        Ok(())
+        // Memory of a device that is gone reads as zeros.
+        self.confirm.confirm().map_err(io::Error::other)
     }
 }

@@ -9,7 +9,8 @@
 //! pointer themselves ask for the picture without it.
 //!
 //! A guest that draws into the memory it shows is read while it draws, as a monitor would. One that flips is not: a frame
-//! that was flipped away while it was read is read again, and not shown before it was whole.
+//! that was flipped away while it was read is read again, and not shown before it was whole. Nothing that was read is shown
+//! before the device has said once more that it is there: memory of a device that was unplugged reads as zeros.
 
 mod complaint;
 mod composed;
@@ -21,6 +22,7 @@ mod pace;
 #[cfg(test)]
 mod pacing_tests;
 mod placeholder;
+mod plug;
 mod primary;
 mod sprite;
 #[cfg(test)]
@@ -37,6 +39,7 @@ pub use error::ConsoleError;
 pub use listener::{Listener, ListenerId};
 pub use live::Live;
 pub use pace::{LONGEST_PAUSE, SHORTEST_PAUSE, pause};
+pub use plug::State;
 pub use primary::DamageSource;
 
 use complaint::Complaint;
@@ -44,6 +47,7 @@ use composed::Composed;
 use listener::Listeners;
 use pace::Pace;
 use placeholder::{Placeholder, Reason};
+use plug::Plug;
 use primary::{Primary, is_same_picture};
 use sprite::Sprite;
 
@@ -117,6 +121,7 @@ pub struct Console {
     cursor_moved: bool,
     torn_since: Option<Instant>,
     placeholder: Placeholder,
+    plug: Plug,
     pace: Pace,
     listeners: Listeners,
     complaint: Complaint,
@@ -141,6 +146,7 @@ impl Console {
             cursor_moved: false,
             torn_since: None,
             placeholder: Placeholder::default(),
+            plug: Plug::default(),
             pace: Pace::default(),
             listeners: Listeners::default(),
             complaint: Complaint::default(),
@@ -213,7 +219,7 @@ impl Console {
             self.whole_damage.clear();
             (self.cursor_changed, self.cursor_moved) = (false, false);
         }
-        let mut result = self.try_refresh();
+        let mut result = self.find_device().and_then(|()| self.try_refresh());
         if let Err(error) = self.pace.end_read(&mut self.display, &result) {
             result = result.and(Err(error.into()));
         }
@@ -224,6 +230,9 @@ impl Console {
         }
         self.resized = self.shown_size() != size || (was_torn && self.resized);
         self.pace.saw(&result);
+        if self.plug.saw(result.as_ref().err()) {
+            self.pace.unplug();
+        }
         result
     }
 
@@ -249,7 +258,10 @@ impl Console {
         self.whole.clear();
         self.scene_damage.resize(0, 0);
         self.whole_damage.resize(0, 0);
-        self.display.release_buffers();
+        match reason {
+            Reason::Gone => self.display.release_memory(),
+            _ => self.display.release_buffers(),
+        }
         self.placeholder.show(reason, last);
     }
 
@@ -265,6 +277,7 @@ impl Console {
                 self.torn_since = None;
                 return Ok(if self.cursor_moved { Refresh::Changed } else { Refresh::Same });
             }
+            // Also whether the device is still there: memory of one that is gone reads as zeros, which are no picture.
             let now = self.display.plane(PlaneKind::Primary)?;
             let flipped = !now.is_some_and(|now| now.format == plane.format && is_same_picture(&plane, &now))
                 || self.pace.flipped()?;

@@ -53,12 +53,23 @@ enum Joined {
 }
 
 impl Pace {
+    /// The same wishes, of another device.
+    pub(super) fn for_another(&self) -> Self {
+        Self { wanted: self.wanted, ..Self::default() }
+    }
+
     /// Asks the device to tell of changes, once.
     pub(super) fn start(&mut self, display: &mut Display) -> Result<(), DisplayError> {
         if self.watch.is_none() {
             self.watch = Some(display.backend().watch()?);
         }
         Ok(())
+    }
+
+    /// The device is gone: what it told last would be told for ever.
+    pub(super) fn unplug(&mut self) {
+        self.watch = None;
+        self.events = DisplayEvents::empty();
     }
 
     fn watch(&self) -> Option<&Watch> {

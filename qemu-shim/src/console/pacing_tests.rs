@@ -141,3 +141,22 @@ fn a_guest_that_waits_has_every_frame_seen() {
         assert!(seen.iter().zip(0..FLIPS).all(|(seen, n)| *seen == n % 3 + 1), "{seen:?}");
     }
 }
+
+#[test]
+fn the_next_device_is_paced_like_the_last() {
+    let (first, next) = (device(), device());
+    let mut console = console(&first);
+    console.pace_flips();
+    console.refresh().unwrap();
+    assert!(console.is_pacing());
+    first.lock().revoke().unwrap();
+    console.refresh().unwrap_err();
+    console.replug(Display::open(Box::new(Local::new(next.clone()))).unwrap());
+    assert!(!console.is_pacing(), "it has not looked yet");
+    console.refresh().unwrap();
+    assert!(console.is_pacing());
+    flip(&next, 1);
+    assert_eq!(flips(&next), (1, 0), "the console is waited for");
+    console.refresh().unwrap();
+    assert_eq!(flips(&next), (1, 1));
+}

@@ -71,6 +71,11 @@ impl Placeholder {
         &self.frame
     }
 
+    /// Why there is no picture; `None` while there is one.
+    pub(super) fn reason(&self) -> Option<Reason> {
+        self.shown
+    }
+
     pub(super) fn damage(&self) -> &Damage {
         &self.damage
     }

@@ -65,6 +65,12 @@ impl Primary {
         &self.damage
     }
 
+    /// Forgets the picture, and who knew what was written to the memory of a device that is gone.
+    pub(super) fn unplug(&mut self) {
+        self.clear();
+        self.source = None;
+    }
+
     /// Forgets the picture.
     pub(super) fn clear(&mut self) {
         self.frame = Frame::default();

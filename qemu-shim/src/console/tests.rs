@@ -404,6 +404,47 @@ fn a_device_that_goes_is_told_to_listeners() {
 }
 
 #[test]
+fn a_device_that_is_waited_for_is_another_when_it_comes() {
+    let plane = |width: u32| Some(region_plane(0, 0, (width, 64, width * 4)));
+    let (first, second) = (Scripted::new(vec![plane(64)]), Scripted::new(vec![plane(32)]));
+    let mut console = first.console();
+    assert_eq!((console.state(), console.refresh().unwrap()), (State::Waiting, Refresh::Changed));
+    assert_eq!(console.state(), State::Live);
+    first.script().gone = true;
+    assert!(console.refresh().unwrap_err().is_gone());
+    assert_eq!(console.state(), State::Unplugged);
+    // Nobody waits: it is gone for good.
+    console.add_listener(Box::new(Nobody));
+    assert!(console.tick().is_err());
+    let asked = first.script().asked;
+    let mut next = Some(second.console().display);
+    let tries = Arc::new(Mutex::new(0));
+    let counter = Arc::clone(&tries);
+    console.reopen_with(move || {
+        let mut tries = counter.lock().unwrap();
+        *tries += 1;
+        if *tries == 1 { None } else { next.take() }
+    });
+    let start = Instant::now();
+    console.tick().unwrap();
+    while console.refresh().is_err() {
+        assert!(start.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(*tries.lock().unwrap(), 2);
+    assert!(start.elapsed() >= Duration::from_millis(500), "not at every look");
+    assert_eq!(first.script().asked, asked, "and the one that is gone is left alone");
+    assert_eq!((console.state(), console.frame().width()), (State::Live, 32));
+}
+
+/// A listener that only has to be there.
+struct Nobody;
+
+impl Listener for Nobody {
+    fn update(&mut self, _: &Update<'_>) {}
+}
+
+#[test]
 fn a_source_of_damage_spares_the_rest() {
     #[derive(Clone)]
     struct Written(Arc<Mutex<Vec<std::ops::Range<u64>>>>);

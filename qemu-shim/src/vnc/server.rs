@@ -326,7 +326,7 @@ impl Server {
             Ok(_) => {}
             Err(error) => {
                 self.console.complain(&error);
-                if matches!(error, ConsoleError::Display(_)) {
+                if matches!(error, ConsoleError::Display(_) | ConsoleError::Unplugged) {
                     self.next_look = now + AFTER_FAILURE;
                 }
             }

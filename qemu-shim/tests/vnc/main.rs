@@ -4,4 +4,5 @@ mod hostile;
 mod input;
 mod pictures;
 mod stage;
+mod unplug;
 mod viewer;

@@ -89,6 +89,20 @@ impl Stage {
         let looks = Arc::new(AtomicU64::new(0));
         let backend = Counted(Local::new(device.clone()), Arc::clone(&looks));
         let console = Console::new(Display::open(Box::new(backend)).unwrap());
+        Self::serve(console, (device, looks), policy, sink)
+    }
+
+    /// A console of the caller's.
+    pub(crate) fn of(console: Console, device: SharedDevice) -> Self {
+        Self::serve(console, (device, Arc::default()), Policy::default(), None)
+    }
+
+    fn serve(
+        console: Console,
+        (device, looks): (SharedDevice, Arc<AtomicU64>),
+        policy: Policy,
+        sink: Option<Box<dyn InputSink>>,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("vnc.sock");
         let listener = Listener::bind(&Address::Unix(path.clone())).unwrap();

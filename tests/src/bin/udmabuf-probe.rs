@@ -34,7 +34,7 @@ const READ_WRITE: u32 = 3;
 type Done = Result<(), Box<dyn Error>>;
 
 fn main() -> ExitCode {
-    match pieces().and_then(|()| planes()) {
+    match pieces().and_then(|()| planes()).and_then(|()| unplugged()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let source = error.source().map(ToString::to_string).unwrap_or_default();
@@ -126,14 +126,18 @@ fn pieces() -> Done {
     Ok(())
 }
 
-/// Shows the guest's plane in the guest's own memory as soon as a register is written.
+/// Shows the guest's plane in the guest's own memory as soon as a register is written; with a 2, in video memory.
 #[derive(Default)]
 struct Scanner(Option<ScanoutMemory>);
 
 impl Model for Scanner {
     fn read(&mut self, _: u32, _: u64, _: &mut [u8], _: &Platform<'_>) {}
 
-    fn write(&mut self, _: u32, _: u64, _: &[u8], platform: &Platform<'_>) {
+    fn write(&mut self, _: u32, _: u64, data: &[u8], platform: &Platform<'_>) {
+        if data == [2] {
+            self.0 = Some(ScanoutMemory::Vram);
+            return;
+        }
         self.0 = platform.guest.buffer(&scattered()).ok().map(ScanoutMemory::Guest);
     }
 
@@ -195,6 +199,31 @@ impl Vmm {
         let head = [24u32, 0].map(u32::to_ne_bytes).concat();
         self.ask(Command::DmaUnmap, &[head, place].concat(), vec![])
     }
+}
+
+/// A device is unplugged while somebody holds a dma-buf of its video memory, whose pages nobody can take back: they show nothing.
+fn unplugged() -> Done {
+    let mut device = device()?;
+    let vram = Arc::clone(device.vram());
+    for page in 0..128 {
+        vram.write(page * PAGE, &mark(page))?;
+    }
+    device.guest_write(pci_region::BAR2, 0, &[2])?;
+    let plane =
+        device.query(vfio_gfx::abi::Interface::Dmabuf, PlaneKind::Primary)?.ok_or("the plane is off")?;
+    let Source::Buffer { id, .. } = plane.source else { return Err("the plane is no buffer".into()) };
+    let SharedBuffer { kind, fd, size, .. } = device.buffer(id, true)?;
+    assert_eq!(kind, BufferKind::Dmabuf);
+    let holder = Mapping::new(fd, kind, size)?;
+    expect_drawn(&holder, 0)?;
+    device.revoke()?;
+    assert_eq!(vram.allocated()?, 0, "the memfd has no pages");
+    for page in 0..128 {
+        let mut found = [1; 8];
+        holder.read(page * PAGE, &mut found)?;
+        assert_eq!(found, [0; 8], "page {page}");
+    }
+    Ok(())
 }
 
 /// The whole way: DMA_MAP with descriptors, a register that names the pages, a console behind a socket that shows them.

@@ -46,11 +46,12 @@ pub(super) struct BufferTable {
     entries: Vec<Entry>,
     /// The number to issue next; 0 when all have been.
     next: u32,
+    have_dmabufs: bool,
 }
 
 impl BufferTable {
     pub(super) fn new() -> Self {
-        Self { entries: Vec::with_capacity(BUFFER_TABLE_SIZE), next: 1 }
+        Self { entries: Vec::with_capacity(BUFFER_TABLE_SIZE), next: 1, have_dmabufs: false }
     }
 
     /// The number of this buffer, issued now if it has none. `None` when all 2^32 - 1 numbers are used up. Allocates
@@ -82,6 +83,21 @@ impl BufferTable {
             is_wanted
         });
         was_held
+    }
+
+    /// The copies that somebody has asked for.
+    pub(super) fn copies(&self) -> impl Iterator<Item = &Vram> {
+        self.entries.iter().filter_map(|entry| entry.copy.as_ref())
+    }
+
+    /// Whether a dma-buf was ever made, of whatever entry.
+    pub(super) fn have_dmabufs(&self) -> bool {
+        self.have_dmabufs
+    }
+
+    /// A dma-buf is made.
+    pub(super) fn note_dmabuf(&mut self) {
+        self.have_dmabufs = true;
     }
 
     /// The entry with this number, while it is remembered.

@@ -44,8 +44,10 @@ impl Device {
     /// to us); pass none otherwise.
     ///
     /// # Errors
-    /// The positive errno that the ioctl fails with; unknown requests are `ENOTTY`.
+    /// The positive errno that the ioctl fails with; unknown requests are `ENOTTY`, and all are `ENODEV` once the device is
+    /// unplugged.
     pub fn ioctl(&mut self, request: u32, arg: &mut [u8], fds: Vec<OwnedFd>) -> Result<IoctlReply, Errno> {
+        self.check_plugged()?;
         match DeviceIoctl::from_raw(request).ok_or(Errno::ENOTTY)? {
             DeviceIoctl::GetInfo => self.get_info(arg),
             DeviceIoctl::GetRegionInfo => self.get_region_info(arg),
@@ -180,9 +182,10 @@ impl Device {
     /// `pread(2)` on the device's descriptor, as the guest side reads: the region is found by its place.
     ///
     /// # Errors
-    /// `EFAULT` where no region is, or where the access leaves it, as the kernel's samples answer. Nothing to read is read
-    /// anywhere.
+    /// `ENODEV` once the device is unplugged; `EFAULT` where no region is, or where the access leaves it, as the kernel's
+    /// samples answer. Nothing to read is read anywhere.
     pub fn fd_read(&mut self, offset: u64, data: &mut [u8]) -> Result<usize, Errno> {
+        self.check_plugged()?;
         if data.is_empty() {
             return Ok(0);
         }
@@ -197,6 +200,7 @@ impl Device {
     /// # Errors
     /// As [`Device::fd_read`], or what the EDID region refused.
     pub fn fd_write(&mut self, offset: u64, data: &[u8]) -> Result<usize, Errno> {
+        self.check_plugged()?;
         if data.is_empty() {
             return Ok(0);
         }
@@ -210,8 +214,10 @@ impl Device {
     /// a mapping starts where its region does, is shared, and may be shorter than the region.
     ///
     /// # Errors
-    /// `EINVAL` where no mappable region starts, or when it is shorter or the mapping private.
+    /// `ENODEV` once the device is unplugged; `EINVAL` where no mappable region starts, or when it is shorter or the mapping
+    /// private.
     pub fn fd_mmap(&self, offset: u64, len: u64, shared: bool) -> Result<(BorrowedFd<'_>, u64), Errno> {
+        self.check_plugged()?;
         let starts_here = |region: &&Region| region.backing == Backing::Vram && region.fd_offset == offset;
         let region = self.regions.iter().find(starts_here).ok_or(Errno::EINVAL)?;
         if !shared || len == 0 || len > region.size {

@@ -10,6 +10,9 @@ use super::EdidRegionError;
 /// Why a device refused an operation.
 #[derive(Debug, Error)]
 pub enum DeviceError {
+    /// The device was unplugged ([`Device::revoke`](super::Device::revoke)). It does not come back; one that is plugged in at its place is another.
+    #[error("the device has been unplugged")]
+    Revoked,
     /// No region has this index, or it is empty.
     #[error("region {0} does not exist")]
     NoRegion(u32),
@@ -64,6 +67,7 @@ pub enum DeviceError {
 impl From<&DeviceError> for Errno {
     fn from(error: &DeviceError) -> Self {
         match error {
+            DeviceError::Revoked => Self::ENODEV,
             DeviceError::NoRegion(_)
             | DeviceError::NoIrq(_)
             | DeviceError::OutOfBounds { .. }

@@ -69,6 +69,23 @@ impl Irqs {
         Self { indices: (0..indices).map(|n| (0..vectors(n)).map(|_| Vector::default()).collect()).collect() }
     }
 
+    /// Gives an index one interrupt, if it has none.
+    pub(super) fn offer(&mut self, index: u32) {
+        let vectors = usize::try_from(index).ok().and_then(|index| self.indices.get_mut(index));
+        if let Some(vectors) = vectors.filter(|vectors| vectors.is_empty()) {
+            vectors.push(Vector::default());
+        }
+    }
+
+    /// Whether an interrupt has an eventfd.
+    #[must_use]
+    pub fn is_armed(&self, index: u32, vector: u32) -> bool {
+        let vectors = self.indices.get(index as usize);
+        vectors
+            .and_then(|vectors| vectors.get(vector as usize))
+            .is_some_and(|vector| vector.eventfd.is_some())
+    }
+
     /// How many indices there are.
     #[must_use]
     pub fn num_irqs(&self) -> u32 {

@@ -18,10 +18,12 @@ mod irq;
 mod model;
 mod planes;
 mod region;
+mod revoke;
+mod shared;
 mod timer;
 mod watch;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bitflags::bitflags;
 
@@ -44,6 +46,7 @@ pub use flips::FlipState;
 pub use irq::{IrqError, Irqs, MAX_IRQS};
 pub use model::{Effects, Model, Notice, Platform, Scanout, ScanoutMemory};
 pub use region::{Backing, Region, RegionTable};
+pub use shared::SharedDevice;
 
 bitflags! {
     /// The interfaces a device offers its planes through.
@@ -116,6 +119,8 @@ pub struct Device {
     ended_buffers: u64,
     /// The host's udmabuf driver; `None` where it has none and buffers are memfds.
     udmabuf: Option<Udmabuf>,
+    /// Unplugged: nothing is answered any more.
+    is_revoked: bool,
     model: Box<dyn Model>,
 }
 
@@ -150,6 +155,7 @@ impl Device {
             vram,
             guest: GuestMemory::default(),
             ended_buffers: 0,
+            is_revoked: false,
             model,
         }
     }
@@ -242,7 +248,7 @@ impl Device {
     /// Reads a region as the host sees it.
     ///
     /// # Errors
-    /// [`DeviceError::NoRegion`] or [`DeviceError::OutOfBounds`]; `data` is unspecified then.
+    /// [`DeviceError::Revoked`], [`DeviceError::NoRegion`] or [`DeviceError::OutOfBounds`]; `data` is unspecified then.
     pub fn read(&mut self, index: u32, offset: u64, data: &mut [u8]) -> Result<(), DeviceError> {
         match self.check(index, offset, data.len())? {
             Backing::Config => self.config.read(offset, data),
@@ -263,7 +269,7 @@ impl Device {
     /// Writes a region as the host sees it.
     ///
     /// # Errors
-    /// [`DeviceError::NoRegion`], [`DeviceError::OutOfBounds`], or what the EDID region refused.
+    /// [`DeviceError::Revoked`], [`DeviceError::NoRegion`], [`DeviceError::OutOfBounds`], or what the EDID region refused.
     pub fn write(&mut self, index: u32, offset: u64, data: &[u8]) -> Result<(), DeviceError> {
         match self.check(index, offset, data.len())? {
             Backing::Config => self.config.write(offset, data),
@@ -288,8 +294,11 @@ impl Device {
     /// Reads a region as the guest does: a BAR reads as all ones while memory decoding is off.
     ///
     /// # Errors
-    /// As [`Device::read`].
+    /// As [`Device::read`]. `data` of a device that is unplugged is all ones, as on a bus where nobody answers.
     pub fn guest_read(&mut self, index: u32, offset: u64, data: &mut [u8]) -> Result<(), DeviceError> {
+        if self.is_revoked {
+            data.fill(0xff);
+        }
         if index <= pci_region::BAR5 && !self.config.memory_enabled() {
             self.check(index, offset, data.len())?;
             data.fill(0xff);
@@ -311,6 +320,7 @@ impl Device {
     }
 
     fn check(&self, index: u32, offset: u64, len: usize) -> Result<Backing, DeviceError> {
+        self.check_plugged()?;
         let region = self.regions.get(index).ok_or(DeviceError::NoRegion(index))?;
         if !region.contains(offset, len) {
             return Err(DeviceError::OutOfBounds { region: index, offset, len, size: region.size });
@@ -318,31 +328,16 @@ impl Device {
         Ok(region.backing)
     }
 
-    /// `VFIO_DEVICE_RESET`.
+    /// `VFIO_DEVICE_RESET`. Nothing is left to reset of a device that is unplugged.
     pub fn reset(&mut self) {
+        if self.is_revoked {
+            return;
+        }
         self.cancel_flip();
         let link = self.link();
         let platform = Platform { vram: &self.vram, edid: self.edid.as_ref(), guest: &self.guest, link };
         self.model.reset(&platform);
         self.forget_ended();
         self.tell_watchers();
-    }
-}
-
-/// A device that several parties hold: its server, a console in this process, a control thread.
-#[derive(Clone, Debug)]
-pub struct SharedDevice(Arc<Mutex<Device>>);
-
-impl SharedDevice {
-    /// Shares a device.
-    #[must_use]
-    pub fn new(device: Device) -> Self {
-        Self(Arc::new(Mutex::new(device)))
-    }
-
-    /// Exclusive use of the device. A party that panicked while it held the device leaves it usable: every operation
-    /// keeps it valid at each step.
-    pub fn lock(&self) -> MutexGuard<'_, Device> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,14 +13,16 @@ impl Device {
     /// Whether an interface is offered.
     #[must_use]
     pub fn probe(&self, interface: Interface) -> bool {
-        self.interfaces.offers(interface)
+        !self.is_revoked && self.interfaces.offers(interface)
     }
 
     /// What a plane shows, handed over through `interface`. `None`: it is off. Allocates nothing.
     ///
     /// # Errors
-    /// [`DeviceError::NotOffered`], [`DeviceError::NotInRegion`], or [`DeviceError::BufferIdsExhausted`].
+    /// [`DeviceError::Revoked`], [`DeviceError::NotOffered`], [`DeviceError::NotInRegion`], or
+    /// [`DeviceError::BufferIdsExhausted`].
     pub fn query(&mut self, interface: Interface, kind: PlaneKind) -> Result<Option<Plane>, DeviceError> {
+        self.check_plugged()?;
         if !self.probe(interface) {
             return Err(DeviceError::NotOffered(interface));
         }
@@ -74,6 +76,7 @@ impl Device {
     /// As [`Device::query`].
     pub fn request(&mut self, request: PlaneRequest) -> Result<Option<Plane>, DeviceError> {
         let (PlaneRequest::Probe(interface) | PlaneRequest::Query(interface, _)) = request;
+        self.check_plugged()?;
         if !self.probe(interface) {
             return Err(DeviceError::NotOffered(interface));
         }
@@ -89,10 +92,11 @@ impl Device {
     /// (`read_only`: a descriptor that cannot be written, for consoles; of guest memory, a copy made when the first asks).
     ///
     /// # Errors
-    /// [`DeviceError::NoBuffer`] for an id never issued, forgotten, or of guest memory that was taken back;
+    /// [`DeviceError::Revoked`]; [`DeviceError::NoBuffer`] for an id never issued, forgotten, or of guest memory that was taken back;
     /// [`DeviceError::PrivateMemory`] for a console that wants guest memory on a host without udmabuf; or what the system
     /// refused.
     pub fn buffer(&mut self, id: u32, read_only: bool) -> Result<SharedBuffer, DeviceError> {
+        self.check_plugged()?;
         if !self.probe(Interface::Dmabuf) {
             return Err(DeviceError::NotOffered(Interface::Dmabuf));
         }
@@ -134,7 +138,9 @@ impl Device {
                 Some(pieces) => pieces.export(Some(udmabuf))?.fd,
             }),
         };
-        Ok(SharedBuffer { kind: BufferKind::Dmabuf, fd: dmabuf.try_clone()?, offset: inside, size })
+        let fd = dmabuf.try_clone()?;
+        self.buffers.note_dmabuf();
+        Ok(SharedBuffer { kind: BufferKind::Dmabuf, fd, offset: inside, size })
     }
 
     /// Where guest memory cannot be handed out, consoles get copies: one for each flip, which the guest asks for when the frame is
@@ -161,6 +167,9 @@ impl Device {
 
     /// What the model says a plane shows, unless the memory is gone.
     pub(super) fn scanout(&mut self, kind: PlaneKind) -> Option<Scanout> {
+        if self.is_revoked {
+            return None;
+        }
         let scanout = self.model.scanout(kind)?;
         self.memory_size(scanout.memory).map(|_| scanout)
     }

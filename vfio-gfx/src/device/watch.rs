@@ -43,6 +43,9 @@ impl Device {
     /// Has the timer expire when a plane is to change by itself. One that runs already is left alone: what it finds then
     /// says when to look again.
     fn run_timer(&mut self) {
+        if self.is_revoked {
+            return;
+        }
         if let Some(timers) = &mut self.timers
             && !timers.change.is_running()
             && let Some(time) = self.model.changes_in()
@@ -70,7 +73,8 @@ impl Device {
     }
 
     /// Waits for display changes, from now on: the returned [`Watcher`] takes an eventfd per kind of
-    /// [`DisplayEvents`](super::DisplayEvents). `None` on a device without the display interrupt.
+    /// [`DisplayEvents`](super::DisplayEvents). `None` on a device without the display interrupt. A device that is unplugged
+    /// tells of nothing any more.
     pub fn watch(&mut self) -> Option<Watcher> {
         self.look();
         let watcher = self.watchers.as_mut().map(|(watchers, _)| watchers.add());
@@ -83,13 +87,14 @@ impl Device {
     /// either one eventfd per interrupt of the range or none, which takes them away. `DATA_NONE` with a count of 0 ends it.
     ///
     /// # Errors
-    /// `EINVAL` where the request is malformed, a descriptor no eventfd or the device has no such interrupt, `ENOTTY` for masking and the like.
+    /// `ENODEV` once the device is unplugged; `EINVAL` where the request is malformed, a descriptor no eventfd or the device has no such interrupt, `ENOTTY` for masking and the like.
     pub fn set_display_irq(
         &mut self,
         watcher: &mut Option<Watcher>,
         set: &IrqSet,
         fds: Vec<OwnedFd>,
     ) -> Result<(), Errno> {
+        self.check_plugged()?;
         let request = set.parse(self.has_events().then_some(DISPLAY_EVENTS), false)?;
         match (request.data, request.action) {
             (IrqData::None, IrqAction::Trigger) if request.count == 0 => *watcher = None,

@@ -101,13 +101,21 @@ impl DisplayError {
         }
     }
 
-    /// Whether the device is gone for good: its server closed the connection, or the kernel unplugged it.
+    /// Whether the device is gone for good: its server closed the connection, or it was unplugged.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         matches!(
             self,
             Self::Client(ClientError::Closed | ClientError::Socket(_) | ClientError::Connect { .. })
         ) || self.errno() == Some(Errno::ENODEV)
+    }
+
+    /// Whether there is no use in asking again on the same connection: the device is gone, or nothing that it says can be
+    /// followed any more.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        let follows = |error: &ClientError| matches!(error, ClientError::Refused { .. });
+        self.is_gone() || matches!(self, Self::Client(error) if !follows(error))
     }
 
     /// Whether a buffer id was not known any more.

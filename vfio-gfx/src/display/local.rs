@@ -35,12 +35,14 @@ impl Drop for Local {
 impl Backend for Local {
     fn device(&mut self) -> Result<DeviceSummary, DisplayError> {
         let device = self.device.lock();
+        device.check_plugged()?;
         let num_irqs = device.num_irqs();
         Ok(DeviceSummary { flags: device.flags(), num_regions: device.regions().num_regions(), num_irqs })
     }
 
     fn region(&mut self, index: u32) -> Result<RegionSummary, DisplayError> {
         let device = self.device.lock();
+        device.check_plugged()?;
         let Some(region) = device.regions().get(index) else {
             if !device.regions().answers(index) {
                 return Err(DeviceError::NoRegion(index).into());
@@ -56,11 +58,15 @@ impl Backend for Local {
     }
 
     fn irq_count(&mut self, index: u32) -> Result<u32, DisplayError> {
-        Ok(self.device.lock().irq_count(index).ok_or(DeviceError::NoIrq(index))?)
+        let device = self.device.lock();
+        device.check_plugged()?;
+        Ok(device.irq_count(index).ok_or(DeviceError::NoIrq(index))?)
     }
 
     fn probe(&mut self, interface: Interface) -> Result<bool, DisplayError> {
-        Ok(self.device.lock().probe(interface))
+        let device = self.device.lock();
+        device.check_plugged()?;
+        Ok(device.probe(interface))
     }
 
     fn query(&mut self, interface: Interface, kind: PlaneKind) -> Result<Option<Plane>, DisplayError> {
@@ -68,9 +74,12 @@ impl Backend for Local {
     }
 
     fn watch(&mut self) -> Result<Option<Watch>, DisplayError> {
-        let Some(watcher) = self.device.lock().watch() else {
+        let mut device = self.device.lock();
+        device.check_plugged()?;
+        let Some(watcher) = device.watch() else {
             return Ok(None);
         };
+        drop(device);
         let watch = Watch::new()?;
         for (event, eventfd) in (0..).zip(watch.eventfds()) {
             watcher.set(event, Some(eventfd.try_clone()?));
@@ -80,6 +89,7 @@ impl Backend for Local {
 
     fn pace(&mut self, pace: Pace) -> Result<Option<Paced>, DisplayError> {
         let mut device = self.device.lock();
+        device.check_plugged()?;
         if !device.has_events() {
             return Ok(None);
         }
@@ -101,6 +111,7 @@ impl Backend for Local {
 
     fn map_region(&mut self, index: u32) -> Result<Mapping, DisplayError> {
         let device = self.device.lock();
+        device.check_plugged()?;
         let region = device.regions().get(index).filter(|region| region.backing == Backing::Vram);
         let size = region.ok_or(DisplayError::NotMappable { index })?.size;
         Ok(Mapping::new(device.vram().reopen_read_only()?, BufferKind::Memfd, size)?)

@@ -98,6 +98,28 @@ impl Pixels<'_> {
     }
 }
 
+/// Asks a device whether it is still there; see [`Display::confirm`].
+pub struct Confirm<'a> {
+    backend: &'a mut dyn Backend,
+    interface: Interface,
+}
+
+impl std::fmt::Debug for Confirm<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Confirm").field("interface", &self.interface).finish_non_exhaustive()
+    }
+}
+
+impl Confirm<'_> {
+    /// Asks.
+    ///
+    /// # Errors
+    /// As [`Display::confirm`].
+    pub fn confirm(&mut self) -> Result<(), DisplayError> {
+        self.backend.query(self.interface, PlaneKind::Primary).map(drop)
+    }
+}
+
 impl Display {
     /// Probes what the device offers. Where it offers both interfaces the region is taken: it is mapped once, for all
     /// planes and flips.
@@ -132,6 +154,21 @@ impl Display {
         self.backend.as_mut()
     }
 
+    /// Whether the device is still there. Memory of a device that was unplugged stays mapped and reads as zeros: who has
+    /// copied pixels asks this before he shows them, and what he copied before the answer was the device's.
+    ///
+    /// # Errors
+    /// What the transport failed with; [`DisplayError::is_gone`] tells.
+    pub fn confirm(&mut self) -> Result<(), DisplayError> {
+        Confirm { backend: self.backend.as_mut(), interface: self.interface }.confirm()
+    }
+
+    /// Forgets all memory of the device: it is gone.
+    pub fn release_memory(&mut self) {
+        self.region = None;
+        self.buffers.clear();
+    }
+
     /// Forgets the buffers that were fetched: the guest that showed them has turned its screen off.
     pub fn release_buffers(&mut self) {
         self.buffers.clear();
@@ -158,6 +195,18 @@ impl Display {
     /// # Errors
     /// As [`Display::plane`], and what mapping failed with.
     pub fn pixels(&mut self, kind: PlaneKind) -> Result<Option<Pixels<'_>>, DisplayError> {
+        Ok(self.pixels_to_confirm(kind)?.map(|(pixels, _)| pixels))
+    }
+
+    /// The same, with something to ask while the memory is borrowed whether the device is still there: for who passes on what
+    /// he reads, row by row.
+    ///
+    /// # Errors
+    /// As [`Display::pixels`].
+    pub fn pixels_to_confirm(
+        &mut self,
+        kind: PlaneKind,
+    ) -> Result<Option<(Pixels<'_>, Confirm<'_>)>, DisplayError> {
         self.turn += 1;
         let mut attempt = 0;
         let plane = loop {
@@ -186,7 +235,8 @@ impl Display {
         };
         let mapping = mapping.ok_or(DisplayError::NoInterface)?;
         plane.check_within(mapping.size())?;
-        Ok(Some(Pixels { plane, mapping, _access: mapping.begin_read()? }))
+        let pixels = Pixels { plane, mapping, _access: mapping.begin_read()? };
+        Ok(Some((pixels, Confirm { backend: self.backend.as_mut(), interface: self.interface })))
     }
 
     /// Makes the memory of a plane the mapped region or the first of the mapped buffers.

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use memfd::{FileSeal, MemfdOptions};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, fallocate, seek};
 use thiserror::Error;
 use vm_memory::mmap::MmapRegionError;
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
@@ -168,6 +168,46 @@ impl Vram {
         })
     }
 
+    /// Gives every page back to the system, at once, whoever else has the memory mapped: mappings stay valid and read as
+    /// zeros from now on, because the file keeps its size. Who touches a page again, be it only to read it, gets a new one
+    /// of zeros, which the system charges to him. Pages that a dma-buf pins go when it is closed.
+    ///
+    /// # Errors
+    /// What `fallocate(2)` says.
+    pub fn give_back(&self) -> io::Result<()> {
+        // SHRINK and GROW do not seal against this; WRITE would (mm/shmem.c, `shmem_fallocate`).
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        loop {
+            match fallocate(&self.file, flags, 0, self.size) {
+                Err(rustix::io::Errno::INTR) => {}
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    /// Zeroes what was ever written, and touches nothing else: for pages that outlive [`Vram::give_back`] in a dma-buf.
+    pub(crate) fn clear(&self) {
+        // A descriptor of its own: whoever has one of ours shares its position.
+        let Ok(file) = self.reopen_read_only() else { return self.fill(0, self.size, 0) };
+        let mut at = 0;
+        // ENXIO: no data from here on.
+        while let Ok(start) = seek(&file, SeekFrom::Data(at)) {
+            let end = seek(&file, SeekFrom::Hole(start)).unwrap_or(self.size);
+            self.fill(start, end.saturating_sub(start), 0);
+            at = end.max(start.saturating_add(1));
+        }
+    }
+
+    /// Bytes that the system holds for this memory: pages that were touched.
+    ///
+    /// # Errors
+    /// What `fstat(2)` says.
+    pub fn allocated(&self) -> io::Result<u64> {
+        let blocks = rustix::fs::fstat(&self.file)?.st_blocks;
+        // In units of 512 bytes (stat(3type)).
+        Ok(u64::try_from(blocks).unwrap_or(0).saturating_mul(512))
+    }
+
     /// Sets `len` bytes from `offset` to `value`, stopping at the end of the memory.
     pub fn fill(&self, offset: u64, len: u64, value: u8) {
         let chunk = [value; 4096];
@@ -223,6 +263,35 @@ mod tests {
         assert!(rustix::fs::fcntl_add_seals(vram.file(), SealFlags::FUTURE_WRITE).is_err());
         let seals = rustix::fs::fcntl_get_seals(vram.file()).unwrap();
         assert!(seals.contains(SealFlags::SHRINK) && !seals.contains(SealFlags::WRITE));
+    }
+
+    #[test]
+    fn memory_is_given_back_under_a_mapping_which_stays_valid() {
+        let vram = Vram::new("test", 1 << 20).unwrap();
+        vram.fill(0, 1 << 20, 7);
+        let holder =
+            MmapRegion::<()>::from_file(FileOffset::from_arc(Arc::clone(&vram.file), 0), 1 << 20).unwrap();
+        let last = |map: &MmapRegion| map.as_volatile_slice().read_obj::<u8>((1 << 20) - 1).unwrap();
+        assert_eq!((vram.allocated().unwrap(), last(&holder)), (1 << 20, 7));
+        vram.give_back().unwrap();
+        assert_eq!(vram.allocated().unwrap(), 0, "at once, and not when the holder goes");
+        assert_eq!(last(&holder), 0, "and no SIGBUS");
+        assert!(vram.allocated().unwrap() <= 4096, "a page that he touched");
+        vram.give_back().unwrap();
+        assert_eq!(vram.allocated().unwrap(), 0);
+    }
+
+    #[test]
+    fn clearing_touches_only_what_was_written() {
+        let vram = Vram::new("test", 1 << 20).unwrap();
+        for page in [0, 3, 255] {
+            vram.write(page * 4096 + 5, b"x").unwrap();
+        }
+        vram.clear();
+        assert_eq!(vram.allocated().unwrap(), 3 * 4096);
+        let mut all = vec![1; 1 << 20];
+        vram.read(0, &mut all).unwrap();
+        assert!(all.iter().all(|byte| *byte == 0));
     }
 
     #[test]

@@ -71,6 +71,8 @@ impl Session {
         let (mut info, _): (RegionInfo, _) = parse(&reply)?;
         info.offset = 0;
         let device = self.device.lock();
+        // The lock was let go since the ioctl.
+        device.check_plugged()?;
         let backing = device.regions().get(info.index).map(|region| region.backing);
         if agreed.role == Role::Console && backing != Some(Backing::Edid) {
             info.flags &= !RegionFlags::WRITE.bits();
@@ -99,6 +101,7 @@ impl Session {
         out.bytes.extend_from_slice(access.as_bytes());
         let start = out.bytes.len();
         let mut device = self.device.lock();
+        device.check_plugged()?;
         if agreed.role == Role::Vmm && is_extended_config(region, offset, len) {
             out.bytes.resize(start + len, 0xff);
             return Ok(());
@@ -128,6 +131,7 @@ impl Session {
             return Err(Errno::EINVAL);
         }
         let mut device = self.device.lock();
+        device.check_plugged()?;
         if agreed.role == Role::Console {
             let backing = device.regions().get(region).map(|region| region.backing);
             if backing != Some(Backing::Edid) {

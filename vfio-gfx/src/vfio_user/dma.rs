@@ -33,7 +33,9 @@ impl Session {
         if (request.argsz as usize) < size_of::<DmaMap>() || fds.len() > 1 {
             return Err(Errno::EINVAL);
         }
-        Ok(map(&self.device.lock(), &request, fds.pop())?)
+        let device = self.device.lock();
+        device.check_plugged()?;
+        Ok(map(&device, &request, fds.pop())?)
     }
 
     pub(super) fn dma_unmap(&mut self, payload: &[u8], out: &mut Outbox) -> Result<(), Errno> {
@@ -41,7 +43,9 @@ impl Session {
         if (request.argsz as usize) < size_of::<DmaUnmap>() {
             return Err(Errno::EINVAL);
         }
-        request.size = unmap(&mut self.device.lock(), &request)?;
+        let mut device = self.device.lock();
+        device.check_plugged()?;
+        request.size = unmap(&mut device, &request)?;
         out.bytes.extend_from_slice(request.as_bytes());
         Ok(())
     }

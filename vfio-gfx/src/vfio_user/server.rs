@@ -14,7 +14,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::io::Errno;
 use thiserror::Error;
-use tracing::{debug, info, warn};
+use tracing::{Span, debug, info, warn};
 
 use super::Role;
 use crate::device::SharedDevice;
@@ -24,6 +24,7 @@ mod connection;
 mod drain;
 mod endpoint;
 mod event;
+mod removal;
 
 pub use bind::{BindError, BoundSocket};
 use connection::{Connection, Gone, Wants};
@@ -62,6 +63,8 @@ pub struct Server {
     watched: BTreeMap<u64, OwnedFd>,
     /// Whose timer a token is.
     timers: BTreeMap<u64, u64>,
+    /// Whose time to be let go a token is.
+    graces: BTreeMap<u64, u64>,
     connections: BTreeMap<u64, Connection>,
     next_token: u64,
     /// Not accepting: the process is out of descriptors.
@@ -86,6 +89,7 @@ impl Server {
             endpoints: BTreeMap::new(),
             watched: BTreeMap::new(),
             timers: BTreeMap::new(),
+            graces: BTreeMap::new(),
             connections: BTreeMap::new(),
             next_token: FIRST_TOKEN,
             paused: false,
@@ -127,6 +131,17 @@ impl Server {
         Ok(WatchId(token))
     }
 
+    /// Waits for a descriptor no more, and closes it.
+    ///
+    /// # Errors
+    /// What `epoll_ctl(2)` says.
+    pub fn unwatch_fd(&mut self, id: WatchId) -> io::Result<()> {
+        match self.watched.remove(&id.0) {
+            Some(fd) => Ok(epoll::delete(&self.epoll, fd)?),
+            None => Ok(()),
+        }
+    }
+
     /// Something to stop this server with.
     ///
     /// # Errors
@@ -150,7 +165,7 @@ impl Server {
             match self.next_event()? {
                 ServerEvent::Stopped => return Ok(()),
                 ServerEvent::VmmGone(_) if until == Until::VmmGone => return Ok(()),
-                ServerEvent::VmmGone(_) | ServerEvent::Readable(_) => {}
+                ServerEvent::VmmGone(_) | ServerEvent::Removed(_) | ServerEvent::Readable(_) => {}
             }
         }
     }
@@ -178,6 +193,7 @@ impl Server {
                     }
                     token if self.endpoints.contains_key(&token) => self.accept(token),
                     token if self.timers.contains_key(&token) => self.look_again(token),
+                    token if self.graces.contains_key(&token) => self.time_is_up(token),
                     token => self.serve_event(token, event.flags)?,
                 }
             }
@@ -242,19 +258,33 @@ impl Server {
     fn forget(&mut self, token: u64, reason: &Gone) {
         let Some(connection) = self.connections.remove(&token) else { return };
         let (id, role) = (connection.endpoint, connection.role());
-        let mut endpoint = self.endpoints.get_mut(&id);
-        if let Some(endpoint) = &mut endpoint {
+        let endpoint = self.endpoints.get_mut(&id).map(|endpoint| {
             endpoint.connections = endpoint.connections.saturating_sub(1);
-        }
-        let _entered = endpoint.as_ref().map(|endpoint| endpoint.span.enter());
+            (endpoint.span.clone(), endpoint.grace.is_some())
+        });
+        let (span, is_asked_for) = endpoint.unzip();
+        let _entered = span.as_ref().map(Span::enter);
         match reason {
             Gone::Closed => debug!(?role, "disconnected"),
             Gone::Failed(errno) => debug!(?role, %errno, "connection lost"),
             Gone::Ended(ending) => warn!(?role, %ending, "connection closed"),
         }
-        if role == Some(Role::Vmm) {
-            info!("the VMM is gone; the device keeps its state");
-            self.happened.push_back(ServerEvent::VmmGone(EndpointId(id)));
+        if role != Some(Role::Vmm) {
+            return;
+        }
+        match is_asked_for {
+            // Unplugged before.
+            None => debug!("the VMM of a device that was unplugged is gone"),
+            Some(false) => {
+                info!("the VMM is gone; the device keeps its state");
+                self.happened.push_back(ServerEvent::VmmGone(EndpointId(id)));
+            }
+            Some(true) => {
+                info!("the VMM has let the device go");
+                self.happened.push_back(ServerEvent::VmmGone(EndpointId(id)));
+                drop(connection);
+                self.grace_is_over(EndpointId(id));
+            }
         }
     }
 }

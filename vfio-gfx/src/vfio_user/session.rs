@@ -110,7 +110,7 @@ impl Session {
         self.agreed.map(|agreed| agreed.role)
     }
 
-    /// Answers one message. The reply, if one is wanted, is appended to `out`, which must be empty.
+    /// Answers one message; every one with `ENODEV` once the device is unplugged. The reply, if one is wanted, is appended to `out`, which must be empty.
     ///
     /// # Errors
     /// [`Ending`] when the connection cannot go on; what a well-formed message asks wrongly is an error *reply*.
@@ -142,6 +142,7 @@ impl Session {
 
     fn dispatch(&mut self, message: Message<'_>, out: &mut Outbox) -> Result<(), Errno> {
         let Message { header, payload, fds } = message;
+        self.device.lock().check_plugged()?;
         let command = Command::from_raw(header.command).ok_or(Errno::EOPNOTSUPP)?;
         let agreed = match (command, self.agreed) {
             (Command::Version, None) => return self.negotiate(payload, out),

@@ -99,7 +99,7 @@ impl Model for Registers {
     }
 }
 
-fn device() -> Device {
+pub(crate) fn device() -> Device {
     device_with(Box::new(Registers::default()), false)
 }
 

@@ -16,3 +16,4 @@ mod peer;
 mod random;
 mod roles;
 mod stream;
+mod unplug;

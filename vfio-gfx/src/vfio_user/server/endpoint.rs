@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
-use tracing::{Span, info, info_span, warn};
+use tracing::{Span, info_span, warn};
 
 use super::{BindError, BoundSocket, Connection, EndpointId, MAX_CONNECTIONS, Server, ServerError, setup};
 use crate::device::SharedDevice;
@@ -16,11 +16,14 @@ use crate::vfio_user::{Session, VmmSlot};
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) device: SharedDevice,
-    pub(super) listener: BoundSocket,
+    /// `None` once it takes no more connections.
+    pub(super) listener: Option<BoundSocket>,
     pub(super) slot: VmmSlot,
     pub(super) connections: usize,
     /// Of changes that no message brings: its token, and a descriptor of the device's timer.
     pub(super) timer: Option<(u64, OwnedFd)>,
+    /// While its VMM is asked to let it go: the token of the time it has, and the timer.
+    pub(super) grace: Option<(u64, OwnedFd)>,
     /// What its log lines are about.
     pub(super) span: Span,
 }
@@ -50,35 +53,19 @@ impl Server {
         let uuid = (!name.is_empty()).then_some(name);
         let span = info_span!("device", uuid, socket = %listener.path().display());
         let timer = timer.map(|timer| (timer_token, timer));
-        let endpoint = Endpoint { device, listener, slot: VmmSlot::default(), connections: 0, timer, span };
+        let listener = Some(listener);
+        let slot = VmmSlot::default();
+        let endpoint = Endpoint { device, listener, slot, connections: 0, timer, grace: None, span };
         self.endpoints.insert(token, endpoint);
         Ok(EndpointId(token))
-    }
-
-    /// Takes a device away, as one unplugs it: no more connections, those that are end now, its socket goes. Its memory
-    /// goes with the last that holds it; a console that mapped the picture keeps valid memory.
-    pub fn remove(&mut self, id: EndpointId) {
-        let Some(endpoint) = self.endpoints.remove(&id.0) else { return };
-        let _entered = endpoint.span.enter();
-        let _ = self.unwatch(&endpoint);
-        self.connections.retain(|_, connection| connection.endpoint != id.0);
-        info!("removed");
-    }
-
-    /// Waits for nothing of this device any more. Explicitly: a descriptor that somebody else has too (systemd does)
-    /// stays in the set when we close ours.
-    pub(super) fn unwatch(&mut self, endpoint: &Endpoint) -> Result<(), ServerError> {
-        if let Some((token, timer)) = &endpoint.timer {
-            self.timers.remove(token);
-            epoll::delete(&self.epoll, timer)?;
-        }
-        Ok(epoll::delete(&self.epoll, endpoint.listener.as_fd())?)
     }
 
     pub(super) fn watch_listeners(&self, on: bool) -> Result<(), ServerError> {
         let flags = if on { epoll::EventFlags::IN } else { epoll::EventFlags::empty() };
         for (token, endpoint) in &self.endpoints {
-            epoll::modify(&self.epoll, endpoint.listener.as_fd(), epoll::EventData::new_u64(*token), flags)?;
+            if let Some(listener) = &endpoint.listener {
+                epoll::modify(&self.epoll, listener.as_fd(), epoll::EventData::new_u64(*token), flags)?;
+            }
         }
         Ok(())
     }
@@ -95,7 +82,8 @@ impl Server {
         let token = self.token();
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
         let _entered = endpoint.span.enter();
-        let stream = match endpoint.listener.listener().accept() {
+        let Some(listener) = &endpoint.listener else { return };
+        let stream = match listener.listener().accept() {
             Ok((stream, _)) => stream,
             Err(error) => {
                 let errno = Errno::from_io_error(&error);

@@ -21,6 +21,8 @@ pub enum ServerEvent {
     Stopped,
     /// The VMM of this device has gone.
     VmmGone(EndpointId),
+    /// A device is gone that its VMM was asked for ([`Server::request_release`]).
+    Removed(EndpointId),
     /// A descriptor given to [`Server::watch`] is readable. It is told again until somebody reads it.
     Readable(WatchId),
 }
