@@ -5,4 +5,5 @@ mod ending;
 mod many;
 mod passed;
 mod program;
+mod roms;
 mod sandbox;
