@@ -24,7 +24,7 @@ use vfio_gfx_tests::{
 };
 
 /// How long a machine may take to do what was asked of it: its drivers work when they find the time.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(180);
 /// What bochs-drm and the firmware choose on an mbochs-medium.
 const SIZE: (u32, u32) = (1024, 768);
 /// The firmware of a display with Bochs registers, of the package seabios.

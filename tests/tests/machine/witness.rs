@@ -104,7 +104,7 @@ impl Account {
             Refresh::Changed => {
                 self.frames += 1;
                 let frame = console.frame();
-                match judge(frame, size, picture) {
+                match judge(frame, size, picture, self.seen.last().copied()) {
                     Ok(Seen::Picture) if self.seen.iter().any(|seen| *seen != Seen::Picture) => {
                         return self.fault(name, frame, "the picture of before is back");
                     }
@@ -131,7 +131,9 @@ impl Account {
     }
 }
 
-fn judge(frame: &Frame, size: (u32, u32), picture: &[u32]) -> Result<Seen, String> {
+/// What a frame shows. After the picture of before (`last`), what is text in one place and that picture in another was read
+/// while it changed, and is taken for the picture.
+fn judge(frame: &Frame, size: (u32, u32), picture: &[u32], last: Option<Seen>) -> Result<Seen, String> {
     let found = (frame.width(), frame.height());
     if found != size {
         return Err(format!("{}x{} pixels", found.0, found.1));
@@ -141,9 +143,14 @@ fn judge(frame: &Frame, size: (u32, u32), picture: &[u32]) -> Result<Seen, Strin
         return Ok(Seen::Picture);
     }
     // Each channel is 0x55 times 0 to 3.
-    let wrong = pixels.iter().filter(|pixel| (**pixel & 0x03_0303) * 0x55 != **pixel).count();
-    if wrong > 0 {
-        return Err(format!("{wrong} pixels are not of text"));
+    let is_of_text = |pixel: u32| (pixel & 0x03_0303) * 0x55 == pixel;
+    let others = pixels.iter().zip(picture).filter(|(pixel, _)| !is_of_text(**pixel));
+    let (mut wrong, mut old) = (0, 0);
+    others.for_each(|(pixel, before)| *(if pixel == before { &mut old } else { &mut wrong }) += 1);
+    if wrong + old > 0 {
+        let is_changing = wrong == 0 && last == Some(Seen::Picture);
+        let fault = format!("{wrong} pixels are neither of text nor of the picture, {old} are of that");
+        return is_changing.then_some(Seen::Picture).ok_or(fault);
     }
     Ok(if pixels.iter().all(|pixel| *pixel == pixels[0]) { Seen::Blank } else { Seen::Text })
 }
@@ -160,15 +167,17 @@ fn a_witness_knows_text_from_noise() {
     let pixels = picture.as_chunks::<4>().0.iter().map(|pixel| u32::from_le_bytes(*pixel) & 0xff_ffff);
     let picture: Vec<u32> = pixels.collect();
     let mut frame = Frame::new(8, 4).unwrap();
-    let judged = |frame: &Frame| judge(frame, (8, 4), &picture);
+    let judged = |frame: &Frame| judge(frame, (8, 4), &picture, Some(Seen::Off));
     assert_eq!(judged(&frame), Ok(Seen::Blank));
     frame.pixels_mut()[3] = 0xaa_55ff;
     assert_eq!(judged(&frame), Ok(Seen::Text));
     frame.pixels_mut()[3] = 0xaa_56ff;
     assert!(judged(&frame).unwrap_err().contains("1 pixels"));
+    assert!(judge(&frame, (8, 4), &picture, Some(Seen::Picture)).is_err());
     frame.pixels_mut().copy_from_slice(&picture);
     assert_eq!(judged(&frame), Ok(Seen::Picture));
-    frame.pixels_mut()[0] ^= 1;
-    assert!(judged(&frame).is_err());
-    assert!(judge(&frame, (4, 8), &picture).unwrap_err().contains("8x4"));
+    frame.pixels_mut()[9] = 0xaa_aaaa;
+    assert!(judged(&frame).unwrap_err().contains("0 pixels are neither"));
+    assert_eq!(judge(&frame, (8, 4), &picture, Some(Seen::Picture)), Ok(Seen::Picture));
+    assert!(judge(&frame, (4, 8), &picture, None).unwrap_err().contains("8x4"));
 }
