@@ -115,7 +115,7 @@ impl Workshop {
 
 impl Serve {
     pub(crate) fn run(&self) -> Result<(), Box<dyn Error>> {
-        // A file that is none ends the command before there is a socket.
+        // Read before anything else is done: a sandbox has no files.
         let roms = self.groups.0.iter().map(|group| group.rom.as_deref().map(RomFile::read).transpose());
         let roms = roms.collect::<Result<Vec<_>, _>>()?;
         // From here on a signal ends the server, not the process.

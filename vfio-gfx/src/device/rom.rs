@@ -242,9 +242,11 @@ pub(super) mod tests {
 
     #[test]
     fn one_image_of_several_may_be_for_the_device() {
-        let mut several = image(1, (0x1234, 0x2222), false);
-        several.extend(image(2, ID, true));
-        assert_eq!(Rom::new(several, ID).unwrap().size(), 2048);
+        for (first, second) in [((0x1234, 0x2222), ID), (ID, (0x1234, 0x2222))] {
+            let mut several = image(1, first, false);
+            several.extend(image(2, second, true));
+            assert_eq!(Rom::new(several, ID).unwrap().size(), 2048);
+        }
         let mut listed = image(1, (0x1234, 0x2222), true);
         listed[0x1c + DEVICE_LIST] = 0x40;
         assert!(Rom::new(listed, ID).is_ok(), "a list of further devices");
