@@ -239,6 +239,7 @@ impl DeviceType {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vfio_gfx::abi::{Errno, RegionFlags};
 
     #[test]
     fn attributes_are_the_kernels() {
@@ -248,6 +249,51 @@ mod tests {
             r#""device_api":"vfio-pci","available_instances":"64"}"#
         );
         assert_eq!(json, expected);
+    }
+
+    /// An image of 512 bytes for a Bochs display, its PCI data structure at 0x1c.
+    fn rom() -> Vec<u8> {
+        let mut image = vec![0; 512];
+        image[..3].copy_from_slice(&[0x55, 0xaa, 1]);
+        image[0x18] = 0x1c;
+        image[0x1c..0x24].copy_from_slice(b"PCIR\x34\x12\x11\x11");
+        (image[0x2c], image[0x31]) = (1, 0x80);
+        image
+    }
+
+    #[test]
+    fn a_rom_is_read_only_and_changes_nothing_else() {
+        let bare = || DeviceType::find("mbochs-small").unwrap().create(None).unwrap();
+        let (mut with, mut without) = (bare().with_rom(rom()).unwrap(), bare());
+        let mut both = |what: &dyn Fn(&mut Device) -> Vec<u8>| (what(&mut with), what(&mut without));
+        let config = |device: &mut Device| {
+            let mut config = vec![0; 256];
+            device.guest_read(pci_region::CONFIG, 0, &mut config).unwrap();
+            config
+        };
+        let (one, other) = both(&config);
+        assert_eq!(one, other, "off at power-on");
+        let (mut one, other) = both(&|device: &mut Device| {
+            device.guest_write(pci_region::CONFIG, 0, &[0xff; 256]).unwrap();
+            config(device)
+        });
+        assert_eq!(one[0x30..0x34], 0xffff_f801u32.to_le_bytes());
+        one[0x30..0x34].fill(0);
+        assert_eq!(one, other);
+
+        assert_eq!(without.regions().iter().count() + 1, with.regions().iter().count());
+        assert_eq!(without.regions().num_regions(), with.regions().num_regions());
+        let region = with.regions().get(pci_region::ROM).unwrap().clone();
+        assert_eq!((region.size, region.flags()), (2048, RegionFlags::READ));
+        for other in without.regions().iter() {
+            assert!(other.fd_offset + other.size <= region.fd_offset);
+        }
+        let mut read = [0; 512];
+        assert_eq!(with.fd_read(region.fd_offset, &mut read), Ok(512));
+        assert_eq!(read[..], rom());
+        assert_eq!(with.fd_write(region.fd_offset, &[0]), Err(Errno::EINVAL));
+        assert!(with.fd_mmap(region.fd_offset, 2048, true).is_err());
+        assert!(without.guest_read(pci_region::ROM, 0, &mut read).is_err());
     }
 
     #[test]

@@ -79,6 +79,17 @@ impl Guest {
     #[track_caller]
     #[must_use]
     pub fn boot_with(lab: &Lab, config: Config<'_>, mut qemu: Command) -> Self {
+        qemu.arg("-no-reboot");
+        Self::boot_on(lab, config, "pc", qemu)
+    }
+
+    /// The same on a machine of this type, which boots again when it is reset.
+    ///
+    /// # Panics
+    /// If it does not get there.
+    #[track_caller]
+    #[must_use]
+    pub fn boot_on(lab: &Lab, config: Config<'_>, machine: &str, mut qemu: Command) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
         let initramfs = dir.path().join("initramfs");
         let archive = initramfs_of(lab, config)
@@ -86,9 +97,9 @@ impl Guest {
         fs::write(&initramfs, archive).unwrap_or_else(|e| panic!("{}: {e}", initramfs.display()));
 
         let monitor = format!("unix:{},server=on,wait=off", monitor_in(&dir).display());
-        qemu.args(["-accel", "tcg", "-m", "512", "-no-reboot"])
+        qemu.args(["-accel", "tcg", "-m", "512", "-machine"])
             // The device reads guest memory: it must be shareable.
-            .args(["-machine", "pc,memory-backend=mem"])
+            .arg(format!("{machine},memory-backend=mem"))
             .args(["-object", "memory-backend-memfd,id=mem,size=512M,share=on"])
             .args(["-nodefaults", "-display", "none", "-serial", "stdio"])
             .args(["-qmp", &monitor])
@@ -153,6 +164,42 @@ impl Guest {
     #[track_caller]
     pub fn restart_driver(&mut self, size: (u32, u32)) {
         self.tell("driver", &format!("GUEST: DRIVER {}x{}", size.0, size.1));
+    }
+
+    /// Has the guest's shell run a command, and returns its status.
+    ///
+    /// # Panics
+    /// If it does not end.
+    #[track_caller]
+    pub fn shell(&mut self, command: &str) -> u32 {
+        self.vmm.send_line(command);
+        let line = self.vmm.expect_line("GUEST: ENDED", REPLY);
+        let status = line.rsplit(' ').next().and_then(|status| status.parse().ok());
+        status.unwrap_or_else(|| panic!("\"{command}\": expected a status, found \"{line}\""))
+    }
+
+    /// Has the guest write the part of the picture that fills so many pixels to each framebuffer of this size; whether there
+    /// is one.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    #[track_caller]
+    pub fn draw(&mut self, (width, height): (u32, u32)) -> bool {
+        self.shell(&format!("draw {width},{height}")) == 0
+    }
+
+    /// Waits until the guest has booted once more.
+    ///
+    /// # Panics
+    /// If it does not.
+    #[track_caller]
+    pub fn expect_ready(&mut self) {
+        self.vmm.expect_line("GUEST: READY", BOOT);
+    }
+
+    /// Has the guest reboot.
+    pub fn reboot(&mut self) {
+        self.vmm.send_line("reboot");
     }
 
     /// Has the guest power off, and waits until QEMU has ended.

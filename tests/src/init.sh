@@ -40,6 +40,22 @@ echo "GUEST: LINUX $(uname -r)"
 # READY WxH STRIDE BITS
 echo "GUEST: READY $(tr , x < $fb/virtual_size) $(cat $fb/stride) $(cat $fb/bits_per_pixel)"
 
+# draw W,H: show the part of the picture that fills W x H pixels on every framebuffer of that size. In one write: Linux 6.12
+# takes a write of exactly one line for an empty one (drm_fb_helper_memory_range_to_clip).
+draw() {
+    bytes=$((${1%,*} * ${1#*,} * 4))
+    drawn=1
+    printf '\033[?25l' > /dev/tty1
+    bind 0
+    for it in /sys/class/graphics/fb[0-9]; do
+        grep -qx "$1" "$it/virtual_size" 2> /dev/null || continue
+        # A display that never had the text console is still off.
+        echo 0 > "$it/blank"
+        dd if=/picture.raw of="/dev/${it##*/}" bs=$bytes count=1 2> /dev/null && drawn=0
+    done
+    return $drawn
+}
+
 while read -r command; do
     case "$command" in
     picture)
@@ -79,6 +95,9 @@ while read -r command; do
         ;;
     reboot) reboot -f ;;
     poweroff) poweroff -f ;;
-    *) echo "GUEST: FAILED unknown command '$command'" ;;
+    *)
+        eval "$command"
+        echo "GUEST: ENDED $?"
+        ;;
     esac
 done

@@ -3,7 +3,7 @@
 //! A lab is a directory outside the repository, made by `cargo xtask lab`:
 //!
 //! ```text
-//! root/                         a Debian tree with QEMU, busybox, edid-decode, kernels and a compiler
+//! root/                         a Debian tree with QEMU, OVMF, busybox, edid-decode, kernels and a compiler
 //! root-12/                      Debian 12 with its QEMU, 7.2
 //! viewers/                      a Debian tree with VNC viewers and an X server
 //! guest/KERNEL/vmlinuz          a kernel, KERNEL being "linux-6.12" or "linux-newest"
@@ -191,6 +191,26 @@ impl Lab {
         Ok(qemu)
     }
 
+    /// A file of SeaBIOS, such as a ROM.
+    #[must_use]
+    pub fn seabios(&self, name: &str) -> PathBuf {
+        self.root().join(SEABIOS).join(name)
+    }
+
+    /// OVMF's code and an empty store for its variables, which QEMU changes: copy it.
+    ///
+    /// # Errors
+    /// A sentence, if the lab was built before there was one in it, or without.
+    pub fn ovmf(&self) -> Result<(PathBuf, PathBuf), String> {
+        let dir = self.root().join("usr/share/OVMF");
+        let files = (dir.join("OVMF_CODE_4M.fd"), dir.join("OVMF_VARS_4M.fd"));
+        if files.0.is_file() && files.1.is_file() {
+            Ok(files)
+        } else {
+            Err(format!("no OVMF at {}: run `cargo xtask lab` (as root)", dir.display()))
+        }
+    }
+
     /// A program in the tree of viewers, run with `dir` as its `/tmp`, for sockets and pictures.
     ///
     /// Unlike the others it runs in a `chroot`: an X server looks for its keyboards, and viewers for their fonts, under names
@@ -213,6 +233,9 @@ impl Lab {
 /// Where a tree's libraries are.
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
+/// Where its SeaBIOS is.
+const SEABIOS: &str = "usr/share/seabios";
+
 fn program_of(root: &Path, name: &str) -> Command {
     let libraries = root.join(LIBRARIES);
     let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
@@ -227,7 +250,7 @@ fn program_of(root: &Path, name: &str) -> Command {
 
 fn qemu_of(root: &Path) -> Command {
     let mut command = program_of(root, "qemu-system-x86_64");
-    command.arg("-L").arg(root.join("usr/share/qemu")).arg("-L").arg(root.join("usr/share/seabios"));
+    command.arg("-L").arg(root.join("usr/share/qemu")).arg("-L").arg(root.join(SEABIOS));
     command
 }
 

@@ -2,12 +2,14 @@
 
 use std::{
     env,
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
     time::Duration,
 };
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::process::{Running, run};
@@ -117,9 +119,20 @@ fn cargo_build(target: &Path) -> Command {
 pub struct Server {
     /// The program, to be looked at or killed.
     pub process: Running,
+    command: Command,
     socket: PathBuf,
     // Dropped after the program that uses it.
     _dir: TempDir,
+}
+
+#[track_caller]
+fn serve(command: &Command, socket: &Path) -> Running {
+    let mut process = Running::start("mdev-sample", command);
+    let path = socket.to_str().expect("a temporary path is UTF-8");
+    // The ready line says where to connect.
+    process.expect_line(path, START);
+    assert!(socket.exists(), "mdev-sample is ready without {path}");
+    process
 }
 
 impl Server {
@@ -130,16 +143,33 @@ impl Server {
     #[track_caller]
     #[must_use]
     pub fn start(device_type: &str) -> Self {
+        Self::start_with(device_type, &[])
+    }
+
+    /// The same with further options of `serve`.
+    ///
+    /// # Panics
+    /// As [`Server::start`].
+    #[track_caller]
+    #[must_use]
+    pub fn start_with(device_type: &str, options: &[&OsStr]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
         let socket = dir.path().join("device.sock");
         let mut command = Command::new(program("mdev-sample"));
-        command.args(["serve", "--type", device_type, "--socket"]).arg(&socket);
-        let mut process = Running::start("mdev-sample", &command);
-        let path = socket.to_str().expect("a temporary path is UTF-8");
-        // The ready line says where to connect.
-        process.expect_line(path, START);
-        assert!(socket.exists(), "mdev-sample is ready without {path}");
-        Self { process, socket, _dir: dir }
+        command.args(["serve", "--type", device_type, "--socket"]).arg(&socket).args(options);
+        let process = serve(&command, &socket);
+        Self { process, command, socket, _dir: dir }
+    }
+
+    /// Ends the program with `signal`, and starts it again on the same socket.
+    ///
+    /// # Panics
+    /// If it does not end, or not start.
+    #[track_caller]
+    pub fn restart(&mut self, signal: Signal) {
+        self.process.signal(signal);
+        self.process.wait(START);
+        self.process = serve(&self.command, &self.socket);
     }
 
     /// QEMU's `-device` argument for this device.

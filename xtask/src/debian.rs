@@ -166,6 +166,13 @@ pub(crate) fn install_kernels(lab: &Lab, shell: &Shell) -> Result<(), String> {
     shell.run(&mut shell.inside(&root, &install))
 }
 
+/// Installs OVMF. A step of its own, so that labs from before it get it without being made again.
+pub(crate) fn install_ovmf(lab: &Lab, shell: &Shell) -> Result<(), String> {
+    let script = "dpkg --configure -a; apt-get -o Acquire::Check-Valid-Until=false update
+        apt-get install -y --fix-broken --no-install-recommends ovmf; apt-get clean";
+    shell.run(&mut shell.inside(&lab.root(), script))
+}
+
 /// Makes "trixie" known to the tree's apt, from the mirror of "forky", and the network reachable.
 fn add_release(root: &Path) -> Result<(), String> {
     let sources = root.join("etc/apt/sources.list");

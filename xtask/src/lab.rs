@@ -27,7 +27,7 @@ struct Step {
     is_optional: bool,
 }
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     Step {
         name: "debian",
         what: "a Debian tree with QEMU (about a minute)",
@@ -75,6 +75,13 @@ const STEPS: [Step; 8] = [
         what: "a browser and terminals (about a minute)",
         recipe: "1",
         make: debian::windows,
+        is_optional: true,
+    },
+    Step {
+        name: "ovmf",
+        what: "OVMF, firmware with UEFI (some seconds)",
+        recipe: "1",
+        make: debian::install_ovmf,
         is_optional: true,
     },
     Step { name: READY_STAMP, what: "the lab's QEMU runs", recipe: LAYOUT, make: check, is_optional: false },

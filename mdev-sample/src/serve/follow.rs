@@ -102,7 +102,7 @@ impl Follower {
                 continue;
             }
             let path = socket_path(&self.sockets, uuid);
-            match workshop.serve(uuid, device_type, interfaces, &path) {
+            match workshop.serve(uuid, device_type, interfaces, None, &path) {
                 Ok(id) => {
                     info!(%uuid, mdev_type = device_type.name(), socket = %path.display(), "serving");
                     self.served.insert(uuid, (definition, id));

@@ -1,7 +1,7 @@
-//! `--type TYPE --socket PATH [--uuid UUID]`, as often as there are devices.
+//! `--type TYPE --socket PATH [--uuid UUID] [--rom FILE]`, as often as there are devices.
 //!
-//! The first type goes with the first socket, and so on, whichever of the two comes first; a UUID goes with the pair that
-//! began before it. clap's derive has no groups that repeat, so this is by hand, with clap's own errors.
+//! The first type goes with the first socket, and so on, whichever of the two comes first; a UUID and a ROM go with the pair
+//! that began before them. clap's derive has no groups that repeat, so this is by hand, with clap's own errors.
 
 use std::path::PathBuf;
 
@@ -18,6 +18,7 @@ pub(super) struct Group {
     pub(super) device_type: DeviceType,
     pub(super) socket: PathBuf,
     pub(super) uuid: Option<Uuid>,
+    pub(super) rom: Option<PathBuf>,
 }
 
 /// All of them, in order. There is none only with `--definitions`.
@@ -41,6 +42,9 @@ impl Args for Groups {
                     .value_parser(value_parser!(Uuid))
                     .help("The device's name in logs; a random one by default"),
             )
+            .arg(arg("rom", "FILE").value_parser(value_parser!(PathBuf)).help(
+                "The device's expansion ROM, such as SeaBIOS' vgabios-bochs-display.bin; none by default",
+            ))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -72,14 +76,25 @@ impl FromArgMatches for Groups {
         let mut groups = Vec::new();
         for ((type_at, device_type), (socket_at, socket)) in types.into_iter().zip(sockets) {
             begin.push(type_at.min(socket_at));
-            groups.push(Group { device_type, socket, uuid: None });
+            groups.push(Group { device_type, socket, uuid: None, rom: None });
         }
+        // What is given before the first pair goes with that one.
+        let owner = |at: usize| begin.iter().rposition(|begin| *begin < at).unwrap_or(0);
+        let twice = |option: &str, group: &Group, value: String| {
+            let text = format!("two --{option} for {}, the last of them {value}\n", group.socket.display());
+            Err(Error::raw(ErrorKind::ArgumentConflict, text))
+        };
         for (at, uuid) in values::<Uuid>(matches, "uuid") {
-            let index = begin.iter().rposition(|begin| *begin < at).unwrap_or(0);
-            let Some(group) = groups.get_mut(index) else { break };
+            let Some(group) = groups.get_mut(owner(at)) else { break };
             if group.uuid.replace(uuid).is_some() {
-                let text = format!("two --uuid for {}, the last of them {uuid}\n", group.socket.display());
-                return Err(Error::raw(ErrorKind::ArgumentConflict, text));
+                return twice("uuid", group, uuid.to_string());
+            }
+        }
+        for (at, rom) in values::<PathBuf>(matches, "rom") {
+            let Some(group) = groups.get_mut(owner(at)) else { break };
+            let value = rom.display().to_string();
+            if group.rom.replace(rom).is_some() {
+                return twice("rom", group, value);
             }
         }
         Ok(Self(groups))
@@ -113,8 +128,10 @@ mod tests {
         let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
         assert!(cli.definitions.is_some() || !cli.groups.0.is_empty());
         let uuid = |group: &Group| group.uuid.map_or('-', |uuid| uuid.to_string().chars().next().unwrap());
+        let rom =
+            |group: &Group| group.rom.as_ref().map(|rom| format!(" {}", rom.display())).unwrap_or_default();
         let text = |group: &Group| {
-            format!("{} {} {}", group.device_type.name(), group.socket.display(), uuid(group))
+            format!("{} {} {}{}", group.device_type.name(), group.socket.display(), uuid(group), rom(group))
         };
         Ok(cli.groups.0.iter().map(text).collect())
     }
@@ -142,6 +159,17 @@ mod tests {
         assert_eq!(pairs(&a, "").unwrap(), ["mdpy-vga a 1", "mdpy-hd b -"]);
         assert_eq!(parse(&format!("{a} --socket a --type mdpy-hd")).unwrap(), ["mdpy-hd a 1"]);
         assert!(pairs("", &format!("{a} {b}")).unwrap_err().contains("two --uuid for b"));
+    }
+
+    #[test]
+    fn a_rom_goes_with_the_pair_before_it() {
+        let line = |rest: &str| parse(&format!("--type mdpy-vga --socket a {rest}"));
+        assert_eq!(
+            line("--rom x --type mdpy-hd --socket b --rom y").unwrap(),
+            ["mdpy-vga a - x", "mdpy-hd b - y"]
+        );
+        assert_eq!(line("--type mdpy-hd --socket b --rom y").unwrap(), ["mdpy-vga a -", "mdpy-hd b - y"]);
+        assert!(line("--rom x --rom y").unwrap_err().contains("two --rom for a, the last of them y"));
     }
 
     #[test]

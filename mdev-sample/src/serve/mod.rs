@@ -3,6 +3,7 @@
 mod activation;
 mod follow;
 mod groups;
+mod rom;
 mod signals;
 mod sockets;
 
@@ -23,6 +24,7 @@ use crate::manage::Directory;
 use activation::Supervisor;
 use follow::Follower;
 use groups::Groups;
+use rom::RomFile;
 use sockets::Sockets;
 
 /// How long a peer may take to read answers after the first signal.
@@ -36,11 +38,11 @@ pub(crate) struct Serve {
     #[command(flatten)]
     groups: Groups,
     /// Instead, serve the devices that this directory defines, in mdevctl's format, and follow its changes.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["type", "socket", "uuid"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["type", "socket", "uuid", "rom"])]
     definitions: Option<PathBuf>,
     /// Where the sockets of defined devices are to be, each UUID.sock; by default in the directory of definitions.
     // clap does not miss what conflicts with something that is there, so `requires` alone is not enough.
-    #[arg(long, value_name = "DIR", requires = "definitions", conflicts_with_all = ["type", "socket", "uuid"])]
+    #[arg(long, value_name = "DIR", requires = "definitions", conflicts_with_all = ["type", "socket", "uuid", "rom"])]
     socket_dir: Option<PathBuf>,
     /// How planes are handed over; by default as the kernel's driver of the type does.
     #[arg(long, value_enum)]
@@ -101,11 +103,15 @@ impl Workshop {
         uuid: Uuid,
         device_type: DeviceType,
         interfaces: Option<Interfaces>,
+        rom: Option<RomFile>,
         path: &Path,
     ) -> Result<EndpointId, Box<dyn Error>> {
         let mut device =
             device_type.create(interfaces.or(self.interfaces)).map_err(|error: CreateError| error)?;
         device.offer_release_request();
+        if let Some(rom) = rom {
+            device = rom.insert(device)?;
+        }
         let socket = self.sockets.open(path)?;
         let id = self.server.add(SharedDevice::new(device), socket, &uuid.hyphenated().to_string())?;
         self.ready.push(format!("mdev-sample: {} {uuid} ready on {}", device_type.name(), path.display()));
@@ -123,6 +129,9 @@ impl Workshop {
 
 impl Serve {
     pub(crate) fn run(&self) -> Result<(), Box<dyn Error>> {
+        // Read before anything else is done: a sandbox has no files.
+        let roms = self.groups.0.iter().map(|group| group.rom.as_deref().map(RomFile::read).transpose());
+        let roms = roms.collect::<Result<Vec<_>, _>>()?;
         // From here on a signal ends the server, not the process.
         let signal = signals::first()?;
         let mut server = Server::new()?;
@@ -132,9 +141,9 @@ impl Serve {
         let grace = Duration::from_secs(self.grace.into());
         let mut workshop =
             Workshop { server, sockets: Sockets::passed()?, interfaces, ready: Vec::new(), grace };
-        for group in &self.groups.0 {
+        for (group, rom) in self.groups.0.iter().zip(roms) {
             let uuid = group.uuid.unwrap_or_else(Uuid::new_v4);
-            workshop.serve(uuid, group.device_type, None, &group.socket)?;
+            workshop.serve(uuid, group.device_type, None, rom, &group.socket)?;
         }
         let mut follower = None;
         if let Some(dir) = &self.definitions {

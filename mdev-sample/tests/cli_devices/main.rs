@@ -5,5 +5,6 @@ mod ending;
 mod many;
 mod passed;
 mod program;
+mod roms;
 mod sandbox;
 mod unplug;

@@ -17,6 +17,8 @@
 
 use thiserror::Error;
 
+use super::rom::Rom;
+
 /// Bytes of a conventional PCI function's configuration space.
 pub const CONFIG_SIZE: u64 = 256;
 
@@ -31,6 +33,8 @@ const STATUS: usize = 0x06;
 const STATUS_CAP_LIST: u8 = 0x10;
 const CACHE_LINE_SIZE: usize = 0x0c;
 const BAR0: usize = 0x10;
+const ROM: usize = 0x30;
+const ROM_ENABLE: u32 = 0x01;
 const CAPABILITY_LIST: usize = 0x34;
 const FIRST_CAPABILITY: usize = 0x40;
 const INTERRUPT_LINE: usize = 0x3c;
@@ -119,6 +123,20 @@ impl ConfigSpace {
         Ok(self)
     }
 
+    /// Adds the base address register of an expansion ROM.
+    #[must_use]
+    pub fn with_rom(mut self, rom: &Rom) -> Self {
+        self.allow(ROM, &(rom.size().wrapping_neg() | ROM_ENABLE).to_le_bytes());
+        self
+    }
+
+    /// Vendor and device id.
+    #[must_use]
+    pub fn id(&self) -> (u16, u16) {
+        let [a, b, c, d, ..] = self.data;
+        (u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]))
+    }
+
     /// Appends a read-only capability: id, then (after the pointer, which is filled in here) its body.
     ///
     /// # Errors
@@ -195,6 +213,7 @@ impl ConfigSpace {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rom::tests::image;
     use super::*;
     use proptest::prelude::*;
 
@@ -258,6 +277,21 @@ mod tests {
         assert_eq!(read32(&config, 0x48), 0x0081_0005, "one vector, which can be enabled");
         assert_eq!((read32(&config, 0x4c), read32(&config, 0x50)), (0xffff_fffc, u32::MAX));
         assert_eq!(read32(&config, 0x54), 0x0000_ffff);
+    }
+
+    #[test]
+    fn a_rom_is_sized_like_a_bar_and_is_absent_otherwise() {
+        let mut none = config();
+        none.write(0x30, &[0xff; 4]);
+        assert_eq!(read32(&none, 0x30), 0);
+        let rom = Rom::new(image(40, (0x1234, 0x1111), true), (0x1234, 0x1111)).unwrap();
+        let mut config = config().with_rom(&rom);
+        assert_eq!(read32(&config, 0x30), 0, "disabled at power-on");
+        config.write(0x30, &0xffff_f800u32.to_le_bytes());
+        assert_eq!(read32(&config, 0x30), 0xffff_8000);
+        config.write(0x30, &0xfeb0_0001u32.to_le_bytes());
+        assert_eq!(read32(&config, 0x30), 0xfeb0_0001);
+        assert_eq!(config.id(), (0x1234, 0x1111));
     }
 
     #[test]

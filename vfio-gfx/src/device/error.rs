@@ -31,6 +31,9 @@ pub enum DeviceError {
         /// Bytes of the region.
         size: u64,
     },
+    /// The region cannot be written.
+    #[error("region {0} is read-only")]
+    ReadOnly(u32),
     /// The interface was not offered when it was probed.
     #[error("this device does not offer the {} interface", .0.name())]
     NotOffered(Interface),
@@ -71,6 +74,7 @@ impl From<&DeviceError> for Errno {
             DeviceError::NoRegion(_)
             | DeviceError::NoIrq(_)
             | DeviceError::OutOfBounds { .. }
+            | DeviceError::ReadOnly(_)
             | DeviceError::NotOffered(_)
             | DeviceError::Request(_) => Self::EINVAL,
             DeviceError::NoBuffer(_) => Self::ENOENT,

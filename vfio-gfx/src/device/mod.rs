@@ -19,6 +19,7 @@ mod model;
 mod planes;
 mod region;
 mod revoke;
+mod rom;
 mod shared;
 mod timer;
 mod watch;
@@ -46,6 +47,7 @@ pub use flips::FlipState;
 pub use irq::{IrqError, Irqs, MAX_IRQS};
 pub use model::{Effects, Model, Notice, Platform, Scanout, ScanoutMemory};
 pub use region::{Backing, Region, RegionTable};
+pub use rom::{ROM_MAX, ROM_MIN, Rom, RomError};
 pub use shared::SharedDevice;
 
 bitflags! {
@@ -106,6 +108,7 @@ pub struct Device {
     edid: Option<EdidRegion>,
     /// Who wants to know of changes, and what they know; `None` on devices without the display interrupt.
     watchers: Option<(Watchers, Planes)>,
+    rom: Option<Rom>,
     /// Of whoever holds the device's descriptor.
     own_watcher: Option<Watcher>,
     /// Run while a plane is about to change by itself, and while a flip waits; `None` on devices without the display
@@ -145,6 +148,7 @@ impl Device {
             interfaces: spec.interfaces,
             irqs: Irqs::new(&spec.irqs),
             edid: spec.edid,
+            rom: None,
             watchers: spec.events.then(Default::default),
             own_watcher: None,
             // A process without a descriptor left learns of such changes at the next access, and has flips wait for nobody.
@@ -158,6 +162,19 @@ impl Device {
             is_revoked: false,
             model,
         }
+    }
+
+    /// The same with an expansion ROM: base address register and region [`pci_region::ROM`], which is read only.
+    /// Firmware of the machine runs it, as far as it is meant for that.
+    ///
+    /// # Errors
+    /// [`RomError`] when the file is no ROM of this device.
+    pub fn with_rom(mut self, file: Vec<u8>) -> Result<Self, RomError> {
+        let rom = Rom::new(file, self.config.id())?;
+        self.config = self.config.with_rom(&rom);
+        self.regions = self.regions.with_rom(rom.size().into());
+        self.rom = Some(rom);
+        Ok(self)
     }
 
     /// Its type name.
@@ -254,6 +271,7 @@ impl Device {
             Backing::Config => self.config.read(offset, data),
             Backing::Vram => self.vram.read(offset, data).map_err(|_| DeviceError::NoRegion(index))?,
             Backing::Edid => self.edid.as_ref().ok_or(DeviceError::NoRegion(index))?.read(offset, data),
+            Backing::Rom => self.rom.as_ref().ok_or(DeviceError::NoRegion(index))?.read(offset, data),
             Backing::Trapped => {
                 data.fill(0);
                 self.end_what_is_due();
@@ -269,7 +287,8 @@ impl Device {
     /// Writes a region as the host sees it.
     ///
     /// # Errors
-    /// [`DeviceError::Revoked`], [`DeviceError::NoRegion`], [`DeviceError::OutOfBounds`], or what the EDID region refused.
+    /// [`DeviceError::Revoked`], [`DeviceError::NoRegion`], [`DeviceError::OutOfBounds`], [`DeviceError::ReadOnly`], or what the
+    /// EDID region refused.
     pub fn write(&mut self, index: u32, offset: u64, data: &[u8]) -> Result<(), DeviceError> {
         match self.check(index, offset, data.len())? {
             Backing::Config => self.config.write(offset, data),
@@ -278,6 +297,7 @@ impl Device {
                 self.edid.as_mut().ok_or(DeviceError::NoRegion(index))?.write(offset, data)?;
                 self.update_link();
             }
+            Backing::Rom => return Err(DeviceError::ReadOnly(index)),
             Backing::Trapped => {
                 self.end_what_is_due();
                 let link = self.link();

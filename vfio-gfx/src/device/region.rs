@@ -3,6 +3,9 @@
 use crate::abi::caps::{self, RegionCap};
 use crate::abi::{RegionFlags, pci_region};
 
+/// Regions begin at a page of the descriptor, so that they can be told apart by a mapping's offset.
+const PAGE: u64 = 4096;
+
 /// What is behind a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backing {
@@ -14,6 +17,8 @@ pub enum Backing {
     Vram,
     /// The EDID region.
     Edid,
+    /// The expansion ROM, which is read only.
+    Rom,
 }
 
 /// One region of a device.
@@ -47,7 +52,8 @@ impl Region {
     /// What may be done with it.
     #[must_use]
     pub fn flags(&self) -> RegionFlags {
-        let mut flags = RegionFlags::READ | RegionFlags::WRITE;
+        let mut flags = RegionFlags::READ;
+        flags.set(RegionFlags::WRITE, self.backing != Backing::Rom);
         flags.set(RegionFlags::MMAP, self.backing == Backing::Vram);
         flags.set(RegionFlags::CAPS, !self.caps.is_empty());
         flags
@@ -85,6 +91,16 @@ impl RegionTable {
     #[must_use]
     pub fn new(num_regions: u32, regions: Vec<Region>) -> Self {
         Self { regions, num_regions: num_regions.max(pci_region::COUNT) }
+    }
+
+    /// The same with an expansion ROM of `size` bytes, behind everything else in the device's file descriptor.
+    pub(super) fn with_rom(mut self, size: u64) -> Self {
+        let end = self.regions.iter().map(|region| region.fd_offset.saturating_add(region.size)).max();
+        // Beyond every offset a descriptor can have, nothing is found.
+        let fd_offset = end.unwrap_or(0).checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);
+        self.regions.retain(|region| region.index != pci_region::ROM);
+        self.regions.push(Region::new(pci_region::ROM, size, fd_offset, Backing::Rom));
+        self
     }
 
     /// What `GET_INFO` says.
