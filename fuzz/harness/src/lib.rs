@@ -10,12 +10,13 @@
 
 mod caps;
 mod edid;
+mod gifts;
 mod ids;
 mod input;
 mod ioctl;
 mod messages;
 mod peer;
-mod pipe;
+
 mod plane_info;
 mod refresh;
 mod registers;
