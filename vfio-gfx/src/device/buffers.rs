@@ -57,7 +57,9 @@ impl BufferTable {
     /// nothing.
     pub(super) fn id(&mut self, key: &BufferKey) -> Option<u32> {
         if let Some(at) = self.entries.iter().position(|entry| entry.key == *key) {
-            self.entries[..=at].rotate_right(1);
+            if let Some(newer) = self.entries.get_mut(..=at) {
+                newer.rotate_right(1);
+            }
             return self.entries.first().map(|entry| entry.id);
         }
         if self.next == 0 {
