@@ -103,7 +103,7 @@ fn reconnect(peer: &mut Peer, device: &SharedDevice, slot: &VmmSlot) {
 }
 
 /// A message: header and payload.
-fn message(input: &mut Input<'_>) -> (Header, Vec<u8>) {
+pub(crate) fn message(input: &mut Input<'_>) -> (Header, Vec<u8>) {
     let choice = input.byte();
     let mut payload = Vec::new();
     let mut header = if let Some((command, fixed)) = COMMANDS.get(usize::from(choice)) {
@@ -173,7 +173,7 @@ fn exchange(
 
 /// What a console must not change: configuration space, display registers, what is shown, and video memory (its start,
 /// and what an access would touch).
-fn state(device: &mut Device, access: Option<RegionAccess>) -> Vec<u8> {
+pub(crate) fn state(device: &mut Device, access: Option<RegionAccess>) -> Vec<u8> {
     let mut state = format!("{:?}", device.query(Interface::Region, PlaneKind::Primary).ok()).into_bytes();
     let mut add = |device: &mut Device, region, offset, len| {
         let start = state.len();
