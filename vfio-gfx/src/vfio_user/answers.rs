@@ -209,3 +209,20 @@ fn is_extended_config(region: u32, offset: u64, len: usize) -> bool {
         && offset >= CONFIG_SIZE
         && end.is_some_and(|end| end <= EXTENDED_CONFIG_SIZE)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::number::{edges, to_u64};
+
+    #[test]
+    fn extended_configuration_space_has_edges() {
+        let places = || edges::u64().into_iter().chain([255, 256, 257]);
+        for (offset, len) in places().flat_map(|offset| places().map(move |len| (offset, len))) {
+            let Ok(len) = usize::try_from(len) else { continue };
+            let inside = offset >= 256 && u128::from(offset) + u128::from(to_u64(len)) <= 4096;
+            assert_eq!(is_extended_config(pci_region::CONFIG, offset, len), inside, "{offset:#x}+{len:#x}");
+            assert!(!is_extended_config(pci_region::BAR0, offset, len));
+        }
+    }
+}
