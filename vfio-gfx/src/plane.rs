@@ -268,6 +268,7 @@ mod tests {
     use crate::abi::PlaneRequest;
     use crate::number::edges;
     use proptest::prelude::*;
+    use zerocopy::{FromBytes, FromZeros};
 
     fn raw(width: u32, height: u32, stride: u32, size: u32) -> PlaneInfo {
         let mut raw = PlaneRequest::Query(Interface::Region, 1).to_raw();
@@ -281,6 +282,15 @@ mod tests {
         for off in [raw(0, 480, 2560, 4096), raw(640, 0, 2560, 4096), raw(640, 480, 2560, 0)] {
             assert_eq!(Plane::from_raw(&off, Interface::Region, PlaneKind::Primary, 0), Ok(None));
         }
+    }
+
+    #[test]
+    fn a_plane_that_is_off_leaves_only_what_the_caller_said() {
+        let before = PlaneInfo::read_from_bytes(&[0xa5; size_of::<PlaneInfo>()]).unwrap();
+        let mut reply = before;
+        Plane::off_to_raw(&mut reply);
+        let PlaneInfo { argsz, flags, drm_plane_type, reserved, .. } = before;
+        assert_eq!(reply, PlaneInfo { argsz, flags, drm_plane_type, reserved, ..PlaneInfo::new_zeroed() });
     }
 
     #[test]
@@ -313,6 +323,10 @@ mod tests {
                 let geometry = Geometry::new(width, height, stride, bpp);
                 assert_eq!(geometry.is_ok(), expected, "{width}x{height}, {stride}, {bpp}");
                 if let Ok(geometry) = geometry {
+                    assert_eq!(
+                        (geometry.width(), geometry.height(), geometry.stride()),
+                        (width, height, stride)
+                    );
                     assert_eq!(u128::from(geometry.row_bytes(bpp)), w * b);
                     assert_eq!(u128::from(geometry.bytes()), s * h);
                     assert_eq!(u128::from(geometry.extent(bpp)), s * (h - 1) + w * b);

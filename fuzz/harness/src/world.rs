@@ -177,7 +177,7 @@ impl World {
         let stride = width * 4 + u32::from(input.byte());
         let rest = [(); 6].map(|()| input.number());
         let start = input.number();
-        let on = u32::from(input.byte() % 4 != 0);
+        let on = u32::from(!input.byte().is_multiple_of(4));
         let registers = [on, u32::from_le_bytes(format), start, 0, stride, width, height];
         for (n, value) in (0..).zip(registers.into_iter().chain(rest)) {
             self.guest_write(2, plane + 4 * n, &value.to_le_bytes());
