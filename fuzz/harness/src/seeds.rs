@@ -220,6 +220,8 @@ pub fn messages() -> Vec<Vec<u8>> {
             (12, &[16]),
             (13, &[16, 0, 1]),
             (14, &[20, 36, 1, 0, 2]),
+            // The last of four is no eventfd.
+            (14, &[20, 36, 1, 0, 4]),
             (14, &[20, 36, 5, 0, 1]),
             (13, &[40, 0, 5]),
             (16, &[32, 3, 0, 0, 0, 0, 4096]),
@@ -377,7 +379,8 @@ pub fn world() -> Vec<Vec<u8>> {
     // The start, and the seventh page.
     let reach = |what: &[u8]| [&[9, 0, 0, 0], what, &[9, 0, 0, 0x60], what].concat();
     let reaches = [reach(&[0, 16, 0]), reach(&[1, 4, 1, 2, 3, 4]), reach(&[2, 8])].concat();
-    let arm = vec![10, 0, 3, 0, 64, 11, 0, 11, 3];
+    // Four, two of them fired; then all taken away, and one fired.
+    let arm = vec![10, 0, 3, 0, 64, 11, 0, 11, 3, 10, 0, 3, 1, 64, 11, 0];
     let say = |who: u8, command: u8| vec![18, who, command, 3, 60, 3, 1, 0, 1, 0, 0, 3];
     let start = [vmm.clone(), first.clone(), second, mode.clone()].concat();
     vec![

@@ -136,6 +136,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_taken_back_is_forgotten_and_the_rest_is_not() {
+        let mut table = BufferTable::new();
+        let [kept, gone] = [0, 4096].map(|offset| table.id(&key(offset)).unwrap());
+        table.retain(|key| key.offset == 0);
+        assert!(table.get(kept).is_some() && table.get(gone).is_none());
+        assert!(table.id(&key(4096)).unwrap() > gone, "a new number, not the old one");
+    }
+
+    #[test]
     fn when_all_numbers_are_used_none_is_reused() {
         let mut table = BufferTable::new();
         table.next = u32::MAX;

@@ -192,9 +192,10 @@ mod tests {
 
     #[test]
     fn replies_echo_id_and_command() {
-        let command = Header { flags: 0, ..Header::command(77, Command::RegionRead, 16) };
+        let command = Header { errno: 5, ..Header::command(77, Command::RegionRead, 16) };
         let reply = command.reply(20);
         assert_eq!((reply.id, reply.command, reply.size, reply.flags), (77, 9, 36, 1));
+        assert_eq!(reply.errno, 0, "whatever the command said");
         let error = command.error(Errno::EINVAL);
         assert_eq!((error.size, error.flags, error.errno), (16, 0x21, 22));
         assert_eq!(error.reported_error(), Some(Errno::EINVAL));

@@ -51,11 +51,16 @@ impl Fate {
     }
 }
 
+/// A buffer and its ranges.
+type Buffer = (GuestBufferId, Vec<(u64, u64)>);
+
 /// The memories of a VMM and what it told of them.
 pub(super) struct Ram {
     files: [File; 3],
     grants: Vec<Grant>,
-    buffers: Vec<(GuestBufferId, Vec<(u64, u64)>)>,
+    buffers: Vec<Buffer>,
+    /// Buffers that have lost a part.
+    revoked: Vec<GuestBufferId>,
 }
 
 impl Ram {
@@ -65,7 +70,7 @@ impl Ram {
             file.set_len(PAGES * PAGE_SIZE).unwrap();
             file
         };
-        Self { files: [0, 1, 2].map(file), grants: Vec::new(), buffers: Vec::new() }
+        Self { files: [0, 1, 2].map(file), grants: Vec::new(), buffers: Vec::new(), revoked: Vec::new() }
     }
 
     pub(super) fn descriptor(&self, which: usize) -> OwnedFd {
@@ -115,14 +120,22 @@ impl Ram {
             (count, bytes) = (count + 1, bytes + grant.size);
         }
         self.grants.retain(|grant| grant.last() < address || grant.address > last);
-        self.buffers
-            .retain(|(_, ranges)| ranges.iter().all(|(at, size)| at + (size - 1) < address || *at > last));
+        self.revoke(|at, end| end < address || at > last);
         (count > 0).then_some(bytes)
+    }
+
+    /// Keeps the buffers whose ranges, from the first to the last byte, are all `kept`.
+    fn revoke(&mut self, kept: impl Fn(u64, u64) -> bool) {
+        let is_whole = |ranges: &[(u64, u64)]| ranges.iter().all(|(at, size)| kept(*at, at + (size - 1)));
+        let (whole, gone): (Vec<Buffer>, Vec<Buffer>) =
+            self.buffers.drain(..).partition(|(_, ranges)| is_whole(ranges));
+        self.buffers = whole;
+        self.revoked.extend(gone.into_iter().map(|(id, _)| id));
     }
 
     /// Takes all back; returns how many bytes those were.
     pub(super) fn clear(&mut self) -> u64 {
-        self.buffers.clear();
+        self.revoke(|_, _| false);
         self.grants.drain(..).map(|grant| grant.size).sum()
     }
 
@@ -184,7 +197,8 @@ impl Ram {
         match device.guest_memory().buffer(&[(address, size)]) {
             Ok(id) => {
                 assert!(is_granted, "a buffer of what was not granted: {address:#x}+{size:#x}");
-                assert!(self.buffers.iter().all(|(other, _)| *other < id), "an id came back");
+                let known = self.buffers.iter().map(|(other, _)| other).chain(&self.revoked);
+                assert!(known.into_iter().all(|other| *other < id), "an id came back");
                 self.buffers.push((id, vec![(address, size)]));
             }
             Err(GuestMemoryError::TooManyBuffers) => assert!(self.buffers.len() >= 64),
@@ -197,6 +211,9 @@ impl Ram {
         for (id, ranges) in &self.buffers {
             let size = ranges.iter().map(|(_, size)| size).sum();
             assert_eq!(device.guest_memory().buffer_size(*id), Some(size));
+        }
+        for id in &self.revoked {
+            assert_eq!(device.guest_memory().buffer_size(*id), None, "a buffer outlived its grant");
         }
     }
 
