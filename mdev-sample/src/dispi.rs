@@ -349,6 +349,32 @@ mod tests {
         assert!(sixteen.scanout(at(0)).is_none());
     }
 
+    /// Every combination of the numbers at which the arithmetic turns, against arithmetic that has room.
+    #[test]
+    fn the_scanout_is_right_at_every_edge() {
+        const EDGES: [u16; 12] = [0, 1, 63, 64, 65, 1023, 1024, 4096, 0x7fff, 0x8000, 0xfffe, 0xffff];
+        for (width, height) in EDGES.into_iter().flat_map(|w| EDGES.map(|h| (w, h))) {
+            let mut dispi = on(width, height);
+            for (virt, x) in EDGES.into_iter().flat_map(|v| EDGES.map(|x| (v, x))) {
+                for y in EDGES {
+                    for (register, value) in [(VIRT_WIDTH, virt), (X_OFFSET, x), (Y_OFFSET, y)] {
+                        let _ = dispi.write(register, value, T0);
+                    }
+                    let [w, h, x, y] = [width, height, x, y].map(u128::from);
+                    let stride = u128::from(dispi.stride());
+                    let is_mode = w >= 64 && h >= 64 && stride >= w * 4;
+                    let start = y * stride + x * 4;
+                    let expected = is_mode && start + h * stride <= u128::from(VRAM);
+                    let scanout = dispi.scanout(at(0));
+                    assert_eq!(scanout.is_some(), expected, "{width}x{height} of {virt} at {x}, {y}");
+                    if let Some((geometry, offset)) = scanout {
+                        assert_eq!((u128::from(offset), u128::from(geometry.stride())), (start, stride));
+                    }
+                }
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn whatever_is_written_the_scanout_fits(writes in proptest::collection::vec((0..14usize, any::<u16>()), 0..80)) {

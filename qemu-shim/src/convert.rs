@@ -8,6 +8,10 @@
 //! would be off by one for some values.) Alpha and padding are dropped;
 //! [`AlphaConverter`] keeps alpha, for composition, and [`DeepConverter`] keeps all bits. [`Outward`] goes the other way, for
 //! those who want a picture in a format of their own.
+#![cfg_attr(
+    not(test),
+    deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)
+)]
 
 mod alpha;
 mod deep;

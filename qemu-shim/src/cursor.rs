@@ -1,4 +1,8 @@
 //! A pointer's picture, as a layer of its own: for viewers that draw it themselves.
+#![cfg_attr(
+    not(test),
+    deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)
+)]
 
 /// Longest side of a cursor, in pixels: larger than any driver's (Linux's largest is 512), and a bound on what a hostile
 /// device can make us allocate.

@@ -1,6 +1,10 @@
 //! A picture in memory, in the one format everything behind the conversion uses.
 //!
 //! Outputs, checksums and comparisons would otherwise each have to know every pixel format; here they know one.
+#![cfg_attr(
+    not(test),
+    deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)
+)]
 
 /// Why a [`Frame`] cannot have the size asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -125,9 +125,8 @@ pub(crate) const ALWAYS_OLD: &[c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) const ALWAYS_OLD: &[c_long] = &[];
 
-#[expect(clippy::cast_sign_loss, reason = "flags of the uapi, which libc has as signed numbers")]
+// Flags of the uapi, which libc has as signed numbers.
 const WRITES: u32 = (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | libc::O_APPEND) as u32;
-#[expect(clippy::cast_sign_loss, reason = "as above")]
 const EXECUTES: u32 = libc::PROT_EXEC as u32;
 
 /// `FIONBIO` (asm-generic/ioctls.h), by which the standard library makes sockets non-blocking.

@@ -3,17 +3,6 @@
 //! The kernel names a format by a DRM fourcc and a 64-bit modifier (`drm_fourcc.h`). Both cross the ABI as plain
 //! integers written by another party, so both are newtypes in which *every* value is representable: a format we
 //! cannot show is still one we can carry, print and refuse by name.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::indexing_slicing,
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::arithmetic_side_effects,
-        clippy::as_conversions
-    )
-)]
 
 use std::fmt;
 

@@ -18,12 +18,39 @@
 //!
 //! *Core* modules (abi, format, plane, edid, the vfio-user codec, configuration space, the EDID region) do no I/O, have no
 //! `unsafe`, and give a value or a typed error for every input. The rest is a thin shell around system calls.
+//!
+//! The lints below hold what they can of that, for the whole crate; a module of the shell that is excused says so here or at its top.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
 
 pub mod abi;
 pub mod device;
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "shell: counts of its own tables, fixed offsets in buffers of its own"
+)]
 pub mod display;
 pub mod edid;
 pub mod format;
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::indexing_slicing,
+    reason = "shell: numbers that were checked when the memory was mapped or granted"
+)]
 pub mod memory;
+mod number;
 pub mod plane;
 pub mod vfio_user;

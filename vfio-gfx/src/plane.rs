@@ -2,17 +2,6 @@
 //!
 //! Core tier. Every plane that exists as a [`Plane`] has been checked: its rows fit their stride, its stride times
 //! height fits its size, and none of the arithmetic a console does with it can overflow.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::arithmetic_side_effects,
-        clippy::as_conversions,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic,
-        clippy::unwrap_used
-    )
-)]
 
 use thiserror::Error;
 
@@ -277,7 +266,9 @@ impl Plane {
 mod tests {
     use super::*;
     use crate::abi::PlaneRequest;
+    use crate::number::edges;
     use proptest::prelude::*;
+    use zerocopy::{FromBytes, FromZeros};
 
     fn raw(width: u32, height: u32, stride: u32, size: u32) -> PlaneInfo {
         let mut raw = PlaneRequest::Query(Interface::Region, 1).to_raw();
@@ -291,6 +282,15 @@ mod tests {
         for off in [raw(0, 480, 2560, 4096), raw(640, 0, 2560, 4096), raw(640, 480, 2560, 0)] {
             assert_eq!(Plane::from_raw(&off, Interface::Region, PlaneKind::Primary, 0), Ok(None));
         }
+    }
+
+    #[test]
+    fn a_plane_that_is_off_leaves_only_what_the_caller_said() {
+        let before = PlaneInfo::read_from_bytes(&[0xa5; size_of::<PlaneInfo>()]).unwrap();
+        let mut reply = before;
+        Plane::off_to_raw(&mut reply);
+        let PlaneInfo { argsz, flags, drm_plane_type, reserved, .. } = before;
+        assert_eq!(reply, PlaneInfo { argsz, flags, drm_plane_type, reserved, ..PlaneInfo::new_zeroed() });
     }
 
     #[test]
@@ -310,6 +310,49 @@ mod tests {
                 .unwrap();
         assert!(plane.check_within(399 * 2816 + 642 * 4).is_ok());
         assert!(plane.check_within(399 * 2816 + 642 * 4 - 1).is_err());
+    }
+
+    /// All combinations of the numbers at which the arithmetic turns, against arithmetic that has room.
+    #[test]
+    fn geometry_is_right_at_every_edge() {
+        for (width, height) in edges::U32.into_iter().flat_map(|w| edges::U32.map(|h| (w, h))) {
+            for (stride, bpp) in edges::U32.into_iter().flat_map(|s| [0, 1, 2, 3, 4, 8].map(|bpp| (s, bpp))) {
+                let [w, h, s, b] = [width, height, stride, bpp].map(u128::from);
+                let side = 1..=u128::from(MAX_DIMENSION);
+                let expected = side.contains(&w) && side.contains(&h) && s > 0 && w * b <= s;
+                let geometry = Geometry::new(width, height, stride, bpp);
+                assert_eq!(geometry.is_ok(), expected, "{width}x{height}, {stride}, {bpp}");
+                if let Ok(geometry) = geometry {
+                    assert_eq!(
+                        (geometry.width(), geometry.height(), geometry.stride()),
+                        (width, height, stride)
+                    );
+                    assert_eq!(u128::from(geometry.row_bytes(bpp)), w * b);
+                    assert_eq!(u128::from(geometry.bytes()), s * h);
+                    assert_eq!(u128::from(geometry.extent(bpp)), s * (h - 1) + w * b);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_plane_is_in_its_memory_or_not_at_every_edge() {
+        let sizes = [(1, 1, 4), (1024, 1024, 4096), (16383, 65535, 65536), (65535, 65535, u32::MAX)];
+        for (width, height, stride) in sizes {
+            let raw = raw(width, height, stride, u32::MAX);
+            for offset in edges::u64() {
+                let Ok(Some(plane)) = Plane::from_raw(&raw, Interface::Region, PlaneKind::Primary, offset)
+                else {
+                    assert!(u64::from(height) * u64::from(stride) > u64::from(u32::MAX), "{width}x{height}");
+                    continue;
+                };
+                let end = u128::from(offset) + u128::from(plane.geometry.extent(4));
+                for available in edges::u64() {
+                    let fits = plane.check_within(available).is_ok();
+                    assert_eq!(fits, end <= u128::from(available), "{plane:?} in {available:#x}");
+                }
+            }
+        }
     }
 
     proptest! {

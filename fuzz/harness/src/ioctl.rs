@@ -9,9 +9,9 @@ use vfio_gfx::device::{DISPLAY_IRQ, Device, IoctlReply};
 use vfio_gfx::plane::Plane;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
+use crate::gifts::Gifts;
 use crate::ids::Ids;
 use crate::input::Input;
-use crate::pipe::Pipe;
 use crate::subject::{Subject, check_planes, set_mode, set_plane};
 
 /// Operations per input; a longer one says nothing new.
@@ -52,13 +52,13 @@ pub fn ioctl(data: &[u8]) {
     let input = &mut Input::new(data);
     let Subject { mut device, clock } = Subject::choose(input);
     let mut ids = Ids::default();
-    let pipe = Pipe::new();
+    let gifts = Gifts::new();
     for _ in 0..MAX_OPERATIONS {
         if input.is_empty() {
             break;
         }
         match input.byte() % 9 {
-            0..=3 => call(&mut device, input, &mut ids, &pipe),
+            0..=3 => call(&mut device, input, &mut ids, &gifts),
             4 => read(&mut device, input),
             5 => write(&mut device, input),
             6 => set_mode(&mut device, input.any(), input.any()),
@@ -70,7 +70,7 @@ pub fn ioctl(data: &[u8]) {
     }
     check_planes(&mut device, &mut ids);
     drop(device);
-    pipe.check_released();
+    gifts.check_released();
 }
 
 fn request(input: &mut Input<'_>) -> u32 {
@@ -98,11 +98,11 @@ fn field(arg: &[u8], n: usize) -> u32 {
     u32::read_from_bytes(&arg[4 * n..4 * n + 4]).unwrap()
 }
 
-fn call(device: &mut Device, input: &mut Input<'_>, ids: &mut Ids, pipe: &Pipe) {
+fn call(device: &mut Device, input: &mut Input<'_>, ids: &mut Ids, gifts: &Gifts) {
     let request = request(input);
     let before = argument(input);
     let fds = match DeviceIoctl::from_raw(request) {
-        Some(DeviceIoctl::SetIrqs) => pipe.ends(input.byte() % 6),
+        Some(DeviceIoctl::SetIrqs) => gifts.some(input.byte() % 6),
         _ => Vec::new(),
     };
     let mut arg = before.clone();

@@ -10,12 +10,13 @@
 
 mod caps;
 mod edid;
+mod gifts;
 mod ids;
 mod input;
 mod ioctl;
 mod messages;
 mod peer;
-mod pipe;
+
 mod plane_info;
 mod refresh;
 mod registers;
@@ -24,6 +25,7 @@ mod session;
 mod subject;
 mod version;
 mod viewers;
+mod world;
 
 pub use caps::caps;
 pub use edid::{edid_generate, edid_parse};
@@ -35,6 +37,7 @@ pub use registers::registers;
 pub use session::session;
 pub use version::version;
 pub use viewers::viewers;
+pub use world::world;
 
 /// A fuzz target.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +52,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "ioctl", run: ioctl, seeds: seeds::ioctl },
     Target { name: "registers", run: registers, seeds: seeds::registers },
     Target { name: "session", run: session, seeds: seeds::session },
@@ -61,4 +64,5 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "plane_info", run: plane_info, seeds: seeds::plane_info },
     Target { name: "refresh", run: refresh, seeds: seeds::refresh },
     Target { name: "viewers", run: viewers, seeds: seeds::viewers },
+    Target { name: "world", run: world, seeds: seeds::world },
 ];

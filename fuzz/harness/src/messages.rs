@@ -8,10 +8,10 @@ use vfio_gfx::vfio_user::extension::{BufferReply, PlaneReply, kind_from_raw};
 use vfio_gfx::vfio_user::{Command, HEADER_SIZE, Header, Outbox, RegionAccess, Role, VmmSlot};
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::gifts::Gifts;
 use crate::ids::Ids;
 use crate::input::Input;
 use crate::peer::{Peer, check_reusable, proposal, read_header};
-use crate::pipe::Pipe;
 use crate::subject::{Subject, check_planes, set_mode, set_plane};
 
 /// Operations per input.
@@ -57,7 +57,7 @@ pub fn messages(data: &[u8]) {
     let input = &mut Input::new(data);
     let Subject { device, .. } = Subject::choose(input);
     let (device, slot) = (SharedDevice::new(device), VmmSlot::default());
-    let pipe = Pipe::new();
+    let gifts = Gifts::new();
     let mut ids = Ids::default();
     let mut peers = [Peer::new(&device, &slot), Peer::new(&device, &slot)];
     for _ in 0..MAX_OPERATIONS {
@@ -69,7 +69,7 @@ pub fn messages(data: &[u8]) {
         match what & 7 {
             0..=4 => {
                 let peer = &mut peers[number];
-                if !exchange(peer, &device, input, &mut ids, &pipe) {
+                if !exchange(peer, &device, input, &mut ids, &gifts) {
                     reconnect(peer, &device, &slot);
                 }
             }
@@ -89,7 +89,7 @@ pub fn messages(data: &[u8]) {
         }
     }
     drop(peers);
-    pipe.check_released();
+    gifts.check_released();
     check_planes(&mut device.lock(), &mut ids);
     check_reusable(&device, &slot);
 }
@@ -103,7 +103,7 @@ fn reconnect(peer: &mut Peer, device: &SharedDevice, slot: &VmmSlot) {
 }
 
 /// A message: header and payload.
-fn message(input: &mut Input<'_>) -> (Header, Vec<u8>) {
+pub(crate) fn message(input: &mut Input<'_>) -> (Header, Vec<u8>) {
     let choice = input.byte();
     let mut payload = Vec::new();
     let mut header = if let Some((command, fixed)) = COMMANDS.get(usize::from(choice)) {
@@ -144,10 +144,10 @@ fn exchange(
     device: &SharedDevice,
     input: &mut Input<'_>,
     ids: &mut Ids,
-    pipe: &Pipe,
+    gifts: &Gifts,
 ) -> bool {
     let (header, payload) = message(input);
-    let fds = pipe.ends(input.byte() % 16 / 3);
+    let fds = gifts.some(input.byte() % 16 / 3);
     let bytes = [header.as_bytes(), &payload].concat();
     let (first, second) = bytes.split_at(usize::from(input.byte()).min(bytes.len()));
     let role = peer.session.role();
@@ -173,7 +173,7 @@ fn exchange(
 
 /// What a console must not change: configuration space, display registers, what is shown, and video memory (its start,
 /// and what an access would touch).
-fn state(device: &mut Device, access: Option<RegionAccess>) -> Vec<u8> {
+pub(crate) fn state(device: &mut Device, access: Option<RegionAccess>) -> Vec<u8> {
     let mut state = format!("{:?}", device.query(Interface::Region, PlaneKind::Primary).ok()).into_bytes();
     let mut add = |device: &mut Device, region, offset, len| {
         let start = state.len();

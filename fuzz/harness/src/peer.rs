@@ -62,15 +62,39 @@ impl Peer {
 
     /// Sends one command without descriptors, and returns the payload of the reply unless it was refused.
     pub(crate) fn call(&mut self, command: Command, payload: &[u8]) -> Option<Vec<u8>> {
-        let mut message = Header::command(7, command, payload.len()).as_bytes().to_vec();
-        message.extend_from_slice(payload);
+        self.call_with(command, payload, Vec::new())
+    }
+
+    /// The same with descriptors.
+    pub(crate) fn call_with(
+        &mut self,
+        command: Command,
+        payload: &[u8],
+        fds: Vec<OwnedFd>,
+    ) -> Option<Vec<u8>> {
         let mut reply = None;
-        self.receive(&message, Vec::new(), |_, out| {
+        self.send(command, payload, fds, |out| {
             let refused = read_header(out).reported_error().is_some();
             reply = (!refused).then(|| out.bytes[HEADER_SIZE..].to_vec());
         })
         .unwrap();
         reply
+    }
+
+    /// Sends one command; `answered` sees the reply.
+    ///
+    /// # Errors
+    /// [`Ending`]: the connection is over.
+    pub(crate) fn send(
+        &mut self,
+        command: Command,
+        payload: &[u8],
+        fds: Vec<OwnedFd>,
+        mut answered: impl FnMut(&Outbox),
+    ) -> Result<(), Ending> {
+        let mut message = Header::command(7, command, payload.len()).as_bytes().to_vec();
+        message.extend_from_slice(payload);
+        self.receive(&message, fds, |_, out| answered(out))
     }
 
     /// Negotiates, with the display extension.

@@ -181,10 +181,23 @@ fn look(device: &Device, console: &mut Console, viewed: &mut qemu_shim::Frame) {
         // Not to be shown.
         return;
     }
+    check_viewer(console, viewed, matches!(result, Ok(Refresh::Same | Refresh::Changed)));
+    let script = device.0.lock().unwrap();
+    if console.update(false).live
+        && script.next.is_empty()
+        && script.now[1..].iter().all(|answer| answer.raw.width == 0)
+    {
+        is_the_planes(console.plane(), console.frame(), &script.memories);
+    }
+}
+
+/// What holds after every look whose picture may be shown: there is something to see, it is the guest's only if the look
+/// succeeded, and a viewer that repaints what it is told of has the same picture.
+pub(crate) fn check_viewer(console: &Console, viewed: &mut qemu_shim::Frame, live: bool) {
     let update = console.update(false);
     assert!(!update.frame.is_empty());
     assert_eq!(update.damage.size(), (update.frame.width(), update.frame.height()));
-    assert_eq!(update.live, matches!(result, Ok(Refresh::Same | Refresh::Changed)));
+    assert_eq!(update.live, live);
     assert_eq!(console.frame().is_empty(), !update.live);
     let another_size = (viewed.width(), viewed.height()) != (update.frame.width(), update.frame.height());
     if another_size {
@@ -198,10 +211,6 @@ fn look(device: &Device, console: &mut Console, viewed: &mut qemu_shim::Frame) {
         }
     }
     assert!(viewed == update.frame, "a viewer that repaints what it is told of has another picture");
-    let script = device.0.lock().unwrap();
-    if update.live && script.next.is_empty() && script.now[1..].iter().all(|answer| answer.raw.width == 0) {
-        is_the_planes(console.plane(), console.frame(), &script.memories);
-    }
 }
 
 /// Compares a picture with the memory that its plane is in, the slow way, for the format in which that is simple.

@@ -220,6 +220,8 @@ pub fn messages() -> Vec<Vec<u8>> {
             (12, &[16]),
             (13, &[16, 0, 1]),
             (14, &[20, 36, 1, 0, 2]),
+            // The last of four is no eventfd.
+            (14, &[20, 36, 1, 0, 4]),
             (14, &[20, 36, 5, 0, 1]),
             (13, &[40, 0, 5]),
             (16, &[32, 3, 0, 0, 0, 0, 4096]),
@@ -359,6 +361,63 @@ pub fn viewers() -> Vec<Vec<u8>> {
             say(&[251, 0, 4, 0, 3, 0, 0, 0]),
             say(&[6, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]),
             request,
+        ]
+        .concat(),
+    ]
+}
+
+/// A VMM with a guest, two consoles, memory that is granted, cut short and taken back.
+#[must_use]
+pub fn world() -> Vec<Vec<u8>> {
+    let (vmm, first, second) = (vec![16], vec![12, 0], vec![12, 1]);
+    let mode = vec![0, 1, 64, 1, 48];
+    let draw = [vec![4], number(512), vec![16], vec![0x3c; 16]].concat();
+    let look = vec![13, 0, 13, 1];
+    let cursor = [vec![3, 2, 1, 16, 16, 0], numbers(&[3, 4, 1, 1, 0, 0]), number(4096), vec![1]].concat();
+    // 8 pages at 4 of the first memory, to read and write; then what the device does with them.
+    let map = vec![5, 4, 8, 0, 2, 0];
+    // The start, and the seventh page.
+    let reach = |what: &[u8]| [&[9, 0, 0, 0], what, &[9, 0, 0, 0x60], what].concat();
+    let reaches = [reach(&[0, 16, 0]), reach(&[1, 4, 1, 2, 3, 4]), reach(&[2, 8])].concat();
+    // Four, two of them fired; then all taken away, and one fired.
+    let arm = vec![10, 0, 3, 0, 64, 11, 0, 11, 3, 10, 0, 3, 1, 64, 11, 0];
+    let say = |who: u8, command: u8| vec![18, who, command, 3, 60, 3, 1, 0, 1, 0, 0, 3];
+    let start = [vmm.clone(), first.clone(), second, mode.clone()].concat();
+    vec![
+        [
+            vec![1],
+            start.clone(),
+            draw.clone(),
+            look.clone(),
+            cursor,
+            look.clone(),
+            draw.clone(),
+            look.clone(),
+        ]
+        .concat(),
+        [vec![2], start.clone(), draw, look.clone(), vmm.clone(), look.clone(), first, look.clone()].concat(),
+        [
+            vec![3],
+            vmm.clone(),
+            map.clone(),
+            reaches.clone(),
+            vec![8, 0, 5],
+            reaches.clone(),
+            vec![7, 0, 8, 255],
+        ]
+        .concat(),
+        [vec![3], vmm.clone(), map, reaches, arm.clone(), vmm.clone(), vec![11, 0], vmm, arm].concat(),
+        [
+            vec![3],
+            start,
+            say(0, 0),
+            say(1, 14),
+            say(2, 5),
+            say(2, 19),
+            vec![17, 200],
+            look,
+            vec![19, 0],
+            mode,
         ]
         .concat(),
     ]

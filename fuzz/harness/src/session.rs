@@ -4,10 +4,10 @@ use vfio_gfx::device::SharedDevice;
 use vfio_gfx::vfio_user::{Command, Header, Role, VmmSlot};
 use zerocopy::IntoBytes;
 
+use crate::gifts::Gifts;
 use crate::ids::Ids;
 use crate::input::Input;
 use crate::peer::{Peer, check_reusable, proposal};
-use crate::pipe::Pipe;
 use crate::subject::{Subject, check_planes};
 
 /// Pieces per input.
@@ -22,14 +22,14 @@ const MAX_PIECES: usize = 200;
 pub fn session(data: &[u8]) {
     let input = &mut Input::new(data);
     let Subject { device, .. } = Subject::choose(input);
-    let (device, slot, pipe) = (SharedDevice::new(device), VmmSlot::default(), Pipe::new());
+    let (device, slot, gifts) = (SharedDevice::new(device), VmmSlot::default(), Gifts::new());
     let mut peer = Peer::new(&device, &slot);
     for _ in 0..MAX_PIECES {
         if input.is_empty() {
             break;
         }
         let what = input.byte();
-        let fds = pipe.ends(what & 0xf);
+        let fds = gifts.some(what & 0xf);
         let ended = match what >> 4 {
             // The stream itself.
             0..10 => {
@@ -61,7 +61,7 @@ pub fn session(data: &[u8]) {
         }
     }
     drop(peer);
-    pipe.check_released();
+    gifts.check_released();
     check_reusable(&device, &slot);
     check_planes(&mut device.lock(), &mut Ids::default());
 }

@@ -43,4 +43,4 @@ macro_rules! replays {
     };
 }
 
-replays! { ioctl registers session messages version edid_parse edid_generate caps plane_info refresh viewers }
+replays! { ioctl registers session messages version edid_parse edid_generate caps plane_info refresh viewers world }

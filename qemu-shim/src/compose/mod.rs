@@ -4,6 +4,10 @@
 //! channel, pre-multiplied alpha, exact rounding (drivers/gpu/drm/vkms of Linux 6.12). [`Canvas`] does the same arithmetic, so
 //! its checksum is the one that vkms reports, and other, faster compositions can be held against it. [`recording`] replays
 //! what vkms reported for recorded stacks.
+#![cfg_attr(
+    not(test),
+    deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)
+)]
 
 pub mod fast;
 mod pixel;

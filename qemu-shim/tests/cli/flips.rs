@@ -71,7 +71,7 @@ impl Drop for Sums {
 
 /// A frame of one colour, and its checksum.
 fn fill(memory: &Vram, number: u8) -> String {
-    memory.write(u64::from(number) * FRAME, &[number; FRAME as usize]).unwrap();
+    memory.write(u64::from(number) * FRAME, &vec![number; usize::try_from(FRAME).unwrap()]).unwrap();
     let pixels = vec![[number; 3]; (SIDE * SIDE) as usize];
     format!("{:08x}", vkms_crc(&pixels))
 }

@@ -216,6 +216,7 @@ fn parse_body(header: CapHeader, body: &[u8]) -> Option<(RegionCap, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::number;
     use proptest::prelude::*;
 
     fn reply(caps: &[RegionCap]) -> Vec<u8> {
@@ -255,6 +256,75 @@ mod tests {
         assert!(matches!(parse(&bytes, 32), Err(CapError::OutOfBounds { offset: 32, .. })));
         assert!(parse(&bytes, 8).is_err(), "inside the struct");
         assert!(parse(&bytes, u32::MAX).is_err());
+    }
+
+    #[test]
+    fn the_display_irq_says_what_it_is() {
+        // cap_offset 24, padding, {id 1, version 1, next 0}, {type 1, subtype 2}
+        let expected = [[24u32, 0, 1 << 16 | 1, 0], [1, 2, 0, 0]].concat();
+        assert_eq!(display_irq(), expected[..6].as_bytes());
+        let info = [[0; 16].as_slice(), &display_irq()].concat();
+        assert!(is_display_irq(&info) && !is_display_irq(&info[..39]) && !is_display_irq(&[]));
+        for at in 16..40 {
+            let mut other = info.clone();
+            other[at] ^= 0x40;
+            assert!(!is_display_irq(&other), "byte {at}");
+        }
+    }
+
+    /// Where a chain may begin and go on: all offsets of a small reply, and those far outside, against arithmetic that has
+    /// room.
+    #[test]
+    fn chains_are_followed_at_every_edge() {
+        let whole = reply(&[RegionCap::GFX_EDID, RegionCap::Other { id: 9, version: 3 }]);
+        let places = || (0..80).chain(number::edges::U32);
+        for len in 0..=whole.len() {
+            for start in places() {
+                for next in places() {
+                    let mut bytes = whole.clone();
+                    bytes[36..40].copy_from_slice(&next.to_ne_bytes());
+                    bytes.truncate(len);
+                    assert_eq!(
+                        parse(&bytes, start).ok(),
+                        walk(&bytes, start),
+                        "{start}, then {next}, of {len}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// A walk in the widest arithmetic, without the areas.
+    fn walk(reply: &[u8], start: u32) -> Option<Vec<RegionCap>> {
+        let byte = |at: u128| reply.get(usize::try_from(at).ok()?).copied();
+        let word = |at: u128, len: u128| {
+            (0..len).rev().try_fold(0u32, |word, n| Some(word << 8 | u32::from(byte(at + n)?)))
+        };
+        let (mut caps, mut at) = (Vec::new(), u128::from(start));
+        while at != 0 {
+            if at < 32 {
+                return None;
+            }
+            let (id, version, next) = (word(at, 2)?, word(at + 2, 2)?, word(at + 4, 4)?);
+            let (id, version) = (u16::try_from(id).unwrap(), u16::try_from(version).unwrap());
+            let (cap, end) = match id {
+                1 => {
+                    let count = u128::from(word(at + 8, 4)?);
+                    if count > 0 || word(at + 12, 4).is_none() {
+                        return None;
+                    }
+                    (RegionCap::SparseMmap(Vec::new()), at + 16)
+                }
+                2 => (RegionCap::Type { ty: word(at + 8, 4)?, subtype: word(at + 12, 4)? }, at + 16),
+                _ => (RegionCap::Other { id, version }, at + 8),
+            };
+            caps.push(cap);
+            if next != 0 && u128::from(next) < end {
+                return None;
+            }
+            at = u128::from(next);
+        }
+        Some(caps)
     }
 
     proptest! {

@@ -145,6 +145,7 @@ impl IrqSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::number::edges;
 
     fn set(argsz: u32, flags: u32, start: u32, count: u32) -> IrqSet {
         IrqSet { argsz, flags, index: 0, start, count }
@@ -173,6 +174,30 @@ mod tests {
         }
         assert!(set(20, 0x21, 0, 0).parse(Some(0), true).is_err());
         assert!(set(20, 0x21, 0, 0).parse(None, true).is_err());
+    }
+
+    #[test]
+    fn ranges_and_their_data_are_right_at_every_edge() {
+        let all = || edges::U32.into_iter();
+        for (start, count, available) in
+            all().flat_map(|s| all().flat_map(move |c| all().map(move |a| (s, c, a))))
+        {
+            let fits = start < available && u64::from(start) + u64::from(count) <= u64::from(available);
+            for (flags, item, inline_fds) in
+                [(0x21, 0, true), (0x22, 1, true), (0x24, 4, true), (0x24, 0, false)]
+            {
+                let needed = 20 + u64::from(count) * item;
+                for argsz in [19, 20, needed.saturating_sub(1), needed, u64::from(u32::MAX)] {
+                    let Ok(argsz) = u32::try_from(argsz) else { continue };
+                    let accepted = set(argsz, flags, start, count).parse(Some(available), inline_fds).is_ok();
+                    let expected = fits && argsz >= 20 && u64::from(argsz) >= needed;
+                    assert_eq!(
+                        accepted, expected,
+                        "{start}+{count} of {available}, {argsz} bytes, {flags:#x}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

@@ -7,17 +7,6 @@
 //! crate is compiled.
 //!
 //! This is core tier: no I/O, no panic, no allocation that follows an unchecked length.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::arithmetic_side_effects,
-        clippy::as_conversions,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic,
-        clippy::unwrap_used
-    )
-)]
 
 pub mod caps;
 mod errno;

@@ -58,7 +58,9 @@ impl BufferTable {
     /// nothing.
     pub(super) fn id(&mut self, key: &BufferKey) -> Option<u32> {
         if let Some(at) = self.entries.iter().position(|entry| entry.key == *key) {
-            self.entries[..=at].rotate_right(1);
+            if let Some(newer) = self.entries.get_mut(..=at) {
+                newer.rotate_right(1);
+            }
             return self.entries.first().map(|entry| entry.id);
         }
         if self.next == 0 {
@@ -147,6 +149,15 @@ mod tests {
         assert_eq!(table.entries.len(), BUFFER_TABLE_SIZE);
         assert!(table.get(kept + 1).is_none(), "forgotten");
         assert!(table.id(&key(0)).unwrap() > last, "a new number, not the old one");
+    }
+
+    #[test]
+    fn what_is_taken_back_is_forgotten_and_the_rest_is_not() {
+        let mut table = BufferTable::new();
+        let [kept, gone] = [0, 4096].map(|offset| table.id(&key(offset)).unwrap());
+        table.retain(|key| key.offset == 0);
+        assert!(table.get(kept).is_some() && table.get(gone).is_none());
+        assert!(table.id(&key(4096)).unwrap() > gone, "a new number, not the old one");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::abi::{
     PLANE_INFO_MIN, PlaneInfo, PlaneKind, PlaneRequest, REGION_INFO_MIN, RegionFlags, RegionInfo, caps,
     feature_number,
 };
+use crate::number::to_usize;
 use crate::plane::{Plane, Source};
 
 use super::{Backing, DISPLAY_IRQ, Device, DeviceError, Region};
@@ -86,9 +87,9 @@ impl Device {
             info.offset = region.fd_offset;
             if region.flags().contains(RegionFlags::CAPS) {
                 let caps = region.caps();
-                let needed = size_of::<RegionInfo>() + caps.len();
+                let needed = size_of::<RegionInfo>().saturating_add(caps.len());
                 // A caller whose argsz cannot hold the chain still succeeds and learns how much to bring (vfio.h).
-                if (info.argsz as usize) < needed {
+                if to_usize(info.argsz) < needed {
                     info.argsz = u32::try_from(needed).unwrap_or(u32::MAX);
                     info.cap_offset = 0;
                 } else {
@@ -111,8 +112,8 @@ impl Device {
         if self.has_events() && info.index == DISPLAY_IRQ {
             info.flags = (IrqFlags::EVENTFD | IrqFlags::CAPS).bits();
             let caps = caps::display_irq();
-            let needed = size_of::<IrqInfo>() + caps.len();
-            if (info.argsz as usize) < needed {
+            let needed = size_of::<IrqInfo>().saturating_add(caps.len());
+            if to_usize(info.argsz) < needed {
                 info.argsz = u32::try_from(needed).unwrap_or(u32::MAX);
             } else {
                 arg.get_mut(size_of::<IrqInfo>()..needed).ok_or(Errno::EFAULT)?.copy_from_slice(&caps);
@@ -132,7 +133,7 @@ impl Device {
         }
         let request = set.parse(self.irqs.count(set.index), false)?;
         let data = arg.get(size_of::<IrqSet>()..).unwrap_or(&[]);
-        if request.data == IrqData::Bool && data.len() < request.count as usize {
+        if request.data == IrqData::Bool && data.len() < to_usize(request.count) {
             return Err(Errno::EFAULT);
         }
         self.irqs.set(request, data, fds)?;
@@ -144,10 +145,10 @@ impl Device {
     /// expressed by the struct, which has no offset: `EOPNOTSUPP`. (The typed [`Device::request`] and the vfio-user
     /// extension can express it.)
     fn query_gfx_plane(&mut self, arg: &mut [u8]) -> Result<IoctlReply, Errno> {
-        let mut head = [0; PLANE_INFO_MIN as usize];
-        head.copy_from_slice(arg.get(..PLANE_INFO_MIN as usize).ok_or(Errno::EFAULT)?);
+        const LEN: usize = to_usize(PLANE_INFO_MIN);
+        let head = arg.get(..LEN).ok_or(Errno::EFAULT)?;
         let mut raw: PlaneInfo = zerocopy::FromZeros::new_zeroed();
-        raw.as_mut_bytes()[..head.len()].copy_from_slice(&head);
+        raw.as_mut_bytes().get_mut(..LEN).ok_or(Errno::EFAULT)?.copy_from_slice(head);
         let request = PlaneRequest::parse(&raw)?;
         let mut plane = self.request(request)?;
         if plane.is_none() && request == PlaneRequest::Query(Interface::Region, PlaneKind::Overlay.raw()) {
@@ -161,7 +162,7 @@ impl Device {
                 Some(plane) => plane.to_raw(&mut raw),
                 None => Plane::off_to_raw(&mut raw),
             }
-            copy_out(&raw, PLANE_INFO_MIN as usize, arg)?;
+            copy_out(&raw, LEN, arg)?;
         }
         Ok(IoctlReply::Done)
     }

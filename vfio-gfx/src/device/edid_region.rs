@@ -2,17 +2,6 @@
 //!
 //! A VMM or console that wants the guest to use another size takes the link down, writes the blob and its size, and
 //! takes the link up again (vfio.h). Core tier: any access of any width has a defined result.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::arithmetic_side_effects,
-        clippy::as_conversions,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic,
-        clippy::unwrap_used
-    )
-)]
 
 use thiserror::Error;
 use zerocopy::{FromBytes, IntoBytes};

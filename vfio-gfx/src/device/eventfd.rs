@@ -133,7 +133,7 @@ impl Context {
         // SAFETY: io_submit reads one pointer from the list, and reads and writes the 64 bytes of the struct at it. Both
         // outlive the call; nothing refers to them after it, because a poll keeps no pointer into our memory.
         let submitted =
-            unsafe { libc::syscall(libc::SYS_io_submit, self.id, 1 as libc::c_long, list.as_ptr()) };
+            unsafe { libc::syscall(libc::SYS_io_submit, self.id, libc::c_long::from(1u8), list.as_ptr()) };
         if submitted < 1 {
             return Err(std::io::Error::last_os_error());
         }
@@ -145,8 +145,8 @@ impl Context {
             libc::syscall(
                 libc::SYS_io_getevents,
                 self.id,
-                0 as libc::c_long,
-                1 as libc::c_long,
+                libc::c_long::from(0u8),
+                libc::c_long::from(1u8),
                 event.as_mut_ptr(),
                 &raw const now,
             )

@@ -12,6 +12,7 @@ use bitflags::bitflags;
 use super::Scanout;
 use super::eventfd::signal;
 use crate::abi::PlaneKind;
+use crate::number::to_usize;
 
 bitflags! {
     /// Kinds of display changes. Bit n is interrupt n of the display interrupt index.
@@ -70,7 +71,7 @@ pub(super) fn differences(old: &Planes, new: &Planes) -> DisplayEvents {
     planes.fold(DisplayEvents::empty(), |events, (kind, (old, new))| events | difference(kind, *old, *new))
 }
 
-type Eventfds = [Option<OwnedFd>; DISPLAY_EVENTS as usize];
+type Eventfds = [Option<OwnedFd>; to_usize(DISPLAY_EVENTS)];
 
 /// One party's eventfds. It stops being told when this is dropped.
 #[derive(Clone, Debug)]

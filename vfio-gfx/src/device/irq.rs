@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::eventfd::{is_eventfd, signal};
 use crate::abi::{Errno, IrqAction, IrqData, IrqFlags, IrqRequest, pci_irq};
+use crate::number::to_usize;
 
 /// Most interrupts an index may have; MSI-X allows no more (PCI 3.0, 6.8.2).
 pub const MAX_IRQS: u32 = 2048;
@@ -64,14 +65,14 @@ impl Irqs {
     /// `counts[i]` interrupts at index i, each at most [`MAX_IRQS`]. The five PCI indices exist always and may be empty.
     #[must_use]
     pub fn new(counts: &[u32]) -> Self {
-        let indices = counts.len().max(pci_irq::COUNT as usize);
+        let indices = counts.len().max(to_usize(pci_irq::COUNT));
         let vectors = |n: usize| counts.get(n).copied().unwrap_or(0).min(MAX_IRQS);
         Self { indices: (0..indices).map(|n| (0..vectors(n)).map(|_| Vector::default()).collect()).collect() }
     }
 
     /// Gives an index one interrupt, if it has none.
     pub(super) fn offer(&mut self, index: u32) {
-        let vectors = usize::try_from(index).ok().and_then(|index| self.indices.get_mut(index));
+        let vectors = self.indices.get_mut(to_usize(index));
         if let Some(vectors) = vectors.filter(|vectors| vectors.is_empty()) {
             vectors.push(Vector::default());
         }
@@ -80,9 +81,9 @@ impl Irqs {
     /// Whether an interrupt has an eventfd.
     #[must_use]
     pub fn is_armed(&self, index: u32, vector: u32) -> bool {
-        let vectors = self.indices.get(index as usize);
+        let vectors = self.indices.get(to_usize(index));
         vectors
-            .and_then(|vectors| vectors.get(vector as usize))
+            .and_then(|vectors| vectors.get(to_usize(vector)))
             .is_some_and(|vector| vector.eventfd.is_some())
     }
 
@@ -115,20 +116,20 @@ impl Irqs {
     /// [`IrqError`]; nothing has changed then.
     pub fn set(&mut self, request: IrqRequest, bools: &[u8], fds: Vec<OwnedFd>) -> Result<(), IrqError> {
         let IrqRequest { index, start, count, data, action } = request;
-        if data == IrqData::Eventfd && !fds.is_empty() && fds.len() != count as usize {
+        if data == IrqData::Eventfd && !fds.is_empty() && fds.len() != to_usize(count) {
             return Err(IrqError::Descriptors { expected: count, found: fds.len() });
         }
         if let Some(other) = fds.iter().position(|fd| !is_eventfd(fd)) {
             return Err(IrqError::NotAnEventfd(other));
         }
-        let Some(vectors) = self.indices.get_mut(index as usize) else {
+        let Some(vectors) = self.indices.get_mut(to_usize(index)) else {
             return Err(IrqError::NotArmed(start));
         };
         if (data, action) == (IrqData::None, IrqAction::Trigger) && count == 0 {
             vectors.iter_mut().for_each(|vector| *vector = Vector::default());
             return Ok(());
         }
-        let range = vectors.iter_mut().skip(start as usize).take(count as usize);
+        let range = vectors.iter_mut().skip(to_usize(start)).take(to_usize(count));
         match (data, action) {
             (IrqData::Eventfd, IrqAction::Trigger) => {
                 let mut fds = fds.into_iter();
@@ -159,8 +160,8 @@ impl Irqs {
     /// Fires an interrupt. One that is masked fires when it is unmasked; one without an eventfd is lost, as on
     /// hardware whose interrupt is disabled.
     pub fn trigger(&mut self, index: u32, vector: u32) {
-        let vectors = self.indices.get_mut(index as usize);
-        if let Some(vector) = vectors.and_then(|vectors| vectors.get_mut(vector as usize)) {
+        let vectors = self.indices.get_mut(to_usize(index));
+        if let Some(vector) = vectors.and_then(|vectors| vectors.get_mut(to_usize(vector))) {
             vector.fire();
         }
     }

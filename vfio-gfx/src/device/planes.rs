@@ -34,8 +34,8 @@ impl Device {
         // The last row needs no padding.
         let extent = scanout.geometry.extent(scanout.format.bytes_per_pixel().unwrap_or(0));
         // The memory is whole pages from the page the plane starts in.
-        let start = scanout.offset - scanout.offset % PAGE_SIZE;
-        let inside = scanout.offset - start;
+        let inside = scanout.offset % PAGE_SIZE;
+        let start = scanout.offset.saturating_sub(inside);
         let size = inside.checked_add(scanout.size.max(extent)).and_then(page_align);
         let memory = self.memory_size(scanout.memory).unwrap_or(0);
         let Some(size) = size.filter(|size| start.checked_add(*size).is_some_and(|end| end <= memory)) else {
@@ -103,7 +103,7 @@ impl Device {
         let entry = self.buffers.get(id).ok_or(DeviceError::NoBuffer(id))?;
         let BufferKey { memory, offset, size, copy_of, .. } = entry.key;
         let inside = offset % PAGE_SIZE;
-        let start = offset - inside;
+        let start = offset.saturating_sub(inside);
         let pieces = match memory {
             ScanoutMemory::Vram => None,
             // Revoked, perhaps not through this device.

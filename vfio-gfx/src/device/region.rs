@@ -135,3 +135,68 @@ impl RegionTable {
         self.regions.iter()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::number::{edges, to_u64};
+
+    #[test]
+    fn an_access_is_inside_or_not_at_every_edge() {
+        for (size, offset) in
+            edges::u64().into_iter().flat_map(|s| edges::u64().into_iter().map(move |o| (s, o)))
+        {
+            let region = Region::new(0, size, 0, Backing::Trapped);
+            for len in edges::u64().into_iter().filter_map(|len| usize::try_from(len).ok()) {
+                let end = u128::from(offset) + u128::from(to_u64(len));
+                assert_eq!(
+                    region.contains(offset, len),
+                    end <= u128::from(size),
+                    "{offset:#x}+{len:#x} of {size:#x}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_place_of_the_descriptor_is_in_one_region() {
+        let regions = [(0, 4096, 8192), (3, 0, 4096), (7, 256, 12288), (9, 4096, u64::MAX - 4095)];
+        let regions = regions.map(|(index, size, start)| Region::new(index, size, start, Backing::Trapped));
+        let table = RegionTable::new(0, regions.to_vec());
+        for offset in edges::u64().into_iter().chain([8191, 8192, 12287, 12288, 12543, 12544]) {
+            let found = table.at_fd_offset(offset).map(|(region, inside)| (region.index, inside));
+            let expected = regions.iter().find(|region| {
+                let start = u128::from(region.fd_offset);
+                (start..start + u128::from(region.size)).contains(&u128::from(offset))
+            });
+            assert_eq!(
+                found,
+                expected.map(|region| (region.index, offset - region.fd_offset)),
+                "{offset:#x}"
+            );
+        }
+    }
+
+    #[test]
+    fn empty_indices_answer_below_the_number_of_regions_and_others_where_there_is_one() {
+        let table = RegionTable::new(0, vec![Region::new(11, 4096, 0, Backing::Edid)]);
+        let answering: Vec<u32> = (0..20).chain(edges::U32).filter(|index| table.answers(*index)).collect();
+        assert_eq!(answering[..10], [0, 1, 2, 3, 4, 5, 6, 7, 8, 11]);
+        assert!(answering[10..].iter().all(|index| *index < 9), "again, of the edges");
+        assert_eq!(table.num_regions(), 9);
+        assert_eq!(RegionTable::new(12, Vec::new()).num_regions(), 12);
+    }
+
+    #[test]
+    fn flags_say_what_can_be_done() {
+        let vram = Region::new(0, 4096, 0, Backing::Vram);
+        assert_eq!(vram.flags(), RegionFlags::READ | RegionFlags::WRITE | RegionFlags::MMAP);
+        let edid = Region::new(9, 4096, 0, Backing::Edid).with_caps(&[RegionCap::GFX_EDID]);
+        assert_eq!(edid.flags(), RegionFlags::READ | RegionFlags::WRITE | RegionFlags::CAPS);
+        assert!(vram.is_bar() && !edid.is_bar());
+        assert!(
+            Region::new(5, 1, 0, Backing::Trapped).is_bar()
+                && !Region::new(6, 1, 0, Backing::Trapped).is_bar()
+        );
+    }
+}

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::abi::{Errno, IrqAction, IrqData, IrqSet, PlaneKind};
+use crate::number::to_usize;
 
 use super::eventfd::is_eventfd;
 use super::events::{self, Planes};
@@ -99,7 +100,7 @@ impl Device {
         match (request.data, request.action) {
             (IrqData::None, IrqAction::Trigger) if request.count == 0 => *watcher = None,
             (IrqData::Eventfd, IrqAction::Trigger) => {
-                if !fds.is_empty() && fds.len() != request.count as usize || !fds.iter().all(is_eventfd) {
+                if !fds.is_empty() && fds.len() != to_usize(request.count) || !fds.iter().all(is_eventfd) {
                     return Err(Errno::EINVAL);
                 }
                 if watcher.is_none() {
@@ -107,7 +108,7 @@ impl Device {
                 }
                 let watcher = watcher.as_ref().ok_or(Errno::EINVAL)?;
                 let mut fds = fds.into_iter();
-                for event in request.start..request.start + request.count {
+                for event in request.start..request.start.saturating_add(request.count) {
                     watcher.set(event, fds.next());
                 }
             }

@@ -20,6 +20,7 @@ mod table;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
@@ -190,7 +191,7 @@ impl GuestMemory {
     pub fn write(&self, address: u64, data: &[u8]) -> Result<(), GuestMemoryError> {
         self.each_piece(address, data.len(), DmaAccess::WRITE, |piece, start, end| {
             data.get(start..end)
-                .map_or(Ok(()), |data| piece.place.file().write_all_at(data, piece.place.start()))
+                .map_or(Ok(()), |data| write_within(piece.place.file(), data, piece.place.start()))
         })
     }
 
@@ -272,4 +273,14 @@ impl GuestMemory {
     pub fn buffer_part(&self, id: GuestBufferId, offset: u64, size: u64) -> Option<GuestPieces> {
         self.lock().buffers.get(&id)?.part(offset, size)
     }
+}
+
+/// Writes where the file is. A VMM that has cut its memory short must not find it longer again: `pwrite(2)` behind the end
+/// would do that. (One that cuts it between the two calls does.)
+fn write_within(file: &File, data: &[u8], at: u64) -> io::Result<()> {
+    let end = u64::try_from(data.len()).ok().and_then(|len| at.checked_add(len));
+    if end.is_none_or(|end| end > file.metadata().map_or(0, |metadata| metadata.len())) {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the memory was cut short"));
+    }
+    file.write_all_at(data, at)
 }

@@ -17,6 +17,7 @@ use crate::abi::{
     RegionFlags, RegionInfo, caps, pci_region,
 };
 use crate::device::{Backing, CONFIG_SIZE, DISPLAY_IRQ};
+use crate::number::to_usize;
 use crate::plane::Plane;
 
 /// What PCI Express calls extended configuration space ends here. A VMM that probes for it must read ones, not an error.
@@ -32,30 +33,31 @@ pub(super) fn parse<T: FromBytes>(payload: &[u8]) -> Result<(T, &[u8]), Errno> {
 impl Session {
     /// Runs an info ioctl on a copy of the payload that is as large as its argsz says, and returns what it filled.
     fn info_ioctl(&self, ioctl: DeviceIoctl, payload: &[u8], fixed: u32) -> Result<Vec<u8>, Errno> {
-        let fixed = fixed as usize;
+        let fixed = to_usize(fixed);
         if payload.len() < fixed {
             return Err(Errno::EINVAL);
         }
         let (argsz, _): (u32, _) = parse(payload)?;
         let len = usize::try_from(argsz).unwrap_or(MAX_INFO).clamp(fixed, MAX_INFO);
         let mut arg = vec![0; len];
-        let known = payload.len().min(len);
-        arg[..known].copy_from_slice(&payload[..known]);
+        for (byte, given) in arg.iter_mut().zip(payload) {
+            *byte = *given;
+        }
         self.device.lock().ioctl(ioctl.raw(), &mut arg, Vec::new())?;
         Ok(arg)
     }
 
     pub(super) fn get_info(&self, payload: &[u8], out: &mut Outbox) -> Result<(), Errno> {
         let info = self.info_ioctl(DeviceIoctl::GetInfo, payload, DEVICE_INFO_MIN)?;
-        out.bytes.extend_from_slice(&info[..DEVICE_INFO_MIN as usize]);
+        out.bytes.extend(info.iter().take(to_usize(DEVICE_INFO_MIN)));
         Ok(())
     }
 
     pub(super) fn get_irq_info(&self, payload: &[u8], out: &mut Outbox) -> Result<(), Errno> {
         let info = self.info_ioctl(DeviceIoctl::GetIrqInfo, payload, IRQ_INFO_MIN)?;
         // Capabilities follow only where there are some and the caller brought room.
-        let len = if caps::is_display_irq(&info) { info.len() } else { IRQ_INFO_MIN as usize };
-        out.bytes.extend_from_slice(&info[..len]);
+        let len = if caps::is_display_irq(&info) { info.len() } else { to_usize(IRQ_INFO_MIN) };
+        out.bytes.extend(info.iter().take(len));
         Ok(())
     }
 
@@ -86,11 +88,11 @@ impl Session {
             out.fds.push(fd.map_err(|error| Errno::from(&error))?);
         }
         let fixed = info.as_bytes();
-        reply[..fixed.len()].copy_from_slice(fixed);
+        reply.get_mut(..fixed.len()).ok_or(Errno::EINVAL)?.copy_from_slice(fixed);
         // Without capabilities nothing follows the struct, whatever room the caller has for them.
         let has_caps = info.flags & RegionFlags::CAPS.bits() != 0 && info.cap_offset != 0;
         let len = if has_caps { reply.len() } else { fixed.len() };
-        out.bytes.extend_from_slice(&reply[..len]);
+        out.bytes.extend(reply.iter().take(len));
         Ok(())
     }
 
@@ -103,7 +105,7 @@ impl Session {
         let mut device = self.device.lock();
         device.check_plugged()?;
         if agreed.role == Role::Vmm && is_extended_config(region, offset, len) {
-            out.bytes.resize(start + len, 0xff);
+            out.bytes.resize(start.saturating_add(len), 0xff);
             return Ok(());
         }
         // The region is checked before memory follows the count.
@@ -115,8 +117,8 @@ impl Session {
             // Reading a register may change it.
             return Err(Errno::EPERM);
         }
-        out.bytes.resize(start + len, 0);
-        let data = &mut out.bytes[start..];
+        out.bytes.resize(start.saturating_add(len), 0);
+        let data = out.bytes.get_mut(start..).unwrap_or_default();
         match agreed.role {
             Role::Vmm => device.guest_read(region, offset, data),
             Role::Console => device.read(region, offset, data),
@@ -210,4 +212,21 @@ fn is_extended_config(region: u32, offset: u64, len: usize) -> bool {
     region == pci_region::CONFIG
         && offset >= CONFIG_SIZE
         && end.is_some_and(|end| end <= EXTENDED_CONFIG_SIZE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::number::{edges, to_u64};
+
+    #[test]
+    fn extended_configuration_space_has_edges() {
+        let places = || edges::u64().into_iter().chain([255, 256, 257]);
+        for (offset, len) in places().flat_map(|offset| places().map(move |len| (offset, len))) {
+            let Ok(len) = usize::try_from(len) else { continue };
+            let inside = offset >= 256 && u128::from(offset) + u128::from(to_u64(len)) <= 4096;
+            assert_eq!(is_extended_config(pci_region::CONFIG, offset, len), inside, "{offset:#x}+{len:#x}");
+            assert!(!is_extended_config(pci_region::BAR0, offset, len));
+        }
+    }
 }

@@ -13,6 +13,7 @@ use super::{DmaMap, DmaUnmap};
 use crate::abi::Errno;
 use crate::device::Device;
 use crate::memory::{DmaAccess, DmaError};
+use crate::number::to_usize;
 
 const FLAG_UNMAP_ALL: u32 = 2;
 
@@ -30,7 +31,7 @@ impl From<DmaError> for Errno {
 impl Session {
     pub(super) fn dma_map(&mut self, payload: &[u8], mut fds: Vec<OwnedFd>) -> Result<(), Errno> {
         let (request, _): (DmaMap, _) = parse(payload)?;
-        if (request.argsz as usize) < size_of::<DmaMap>() || fds.len() > 1 {
+        if to_usize(request.argsz) < size_of::<DmaMap>() || fds.len() > 1 {
             return Err(Errno::EINVAL);
         }
         let device = self.device.lock();
@@ -40,7 +41,7 @@ impl Session {
 
     pub(super) fn dma_unmap(&mut self, payload: &[u8], out: &mut Outbox) -> Result<(), Errno> {
         let (mut request, _): (DmaUnmap, _) = parse(payload)?;
-        if (request.argsz as usize) < size_of::<DmaUnmap>() {
+        if to_usize(request.argsz) < size_of::<DmaUnmap>() {
             return Err(Errno::EINVAL);
         }
         let mut device = self.device.lock();

@@ -188,12 +188,14 @@ fn size_with(payload: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::number::{edges, to_u64, to_usize};
 
     #[test]
     fn replies_echo_id_and_command() {
-        let command = Header { flags: 0, ..Header::command(77, Command::RegionRead, 16) };
+        let command = Header { errno: 5, ..Header::command(77, Command::RegionRead, 16) };
         let reply = command.reply(20);
         assert_eq!((reply.id, reply.command, reply.size, reply.flags), (77, 9, 36, 1));
+        assert_eq!(reply.errno, 0, "whatever the command said");
         let error = command.error(Errno::EINVAL);
         assert_eq!((error.size, error.flags, error.errno), (16, 0x21, 22));
         assert_eq!(error.reported_error(), Some(Errno::EINVAL));
@@ -207,6 +209,33 @@ mod tests {
             assert!(header.message_size(1024).is_err(), "{size}");
         }
         assert_eq!(Header::command(0, Command::Reset, 0).message_size(1024), Ok(16));
+    }
+
+    #[test]
+    fn sizes_and_flags_are_right_at_every_edge() {
+        for size in edges::U32 {
+            let header = Header { size, ..Header::command(0, Command::Reset, 0) };
+            for limit in edges::U32 {
+                let accepted = header.message_size(to_usize(limit));
+                assert_eq!(accepted.is_ok(), (16..=limit).contains(&size), "{size} of at most {limit}");
+                assert!(accepted.is_err() || accepted == Ok(to_usize(size)));
+            }
+        }
+        for payload in edges::u64().into_iter().filter_map(|len| usize::try_from(len).ok()) {
+            let expected = u32::try_from(u128::from(to_u64(payload)) + 16).unwrap_or(u32::MAX);
+            assert_eq!(Header::command(1, Command::Version, payload).size, expected);
+        }
+        for flags in (0..64).chain(edges::U32) {
+            let header = Header { flags, ..Header::command(0, Command::Reset, 0) };
+            let kind = match flags % 16 {
+                0 => Ok(Kind::Command),
+                1 => Ok(Kind::Reply),
+                _ => Err(HeaderError::Kind(flags)),
+            };
+            assert_eq!(header.kind(), kind);
+            assert_eq!(header.no_reply(), flags & 16 != 0);
+            assert_eq!(header.reported_error().is_some(), flags & 32 != 0);
+        }
     }
 
     #[test]

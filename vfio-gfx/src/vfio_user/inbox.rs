@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use zerocopy::FromBytes;
 
 use super::{HEADER_SIZE, Header, HeaderError, MAX_MSG_FDS};
+use crate::number::to_u64;
 
 /// What the buffer starts with and shrinks back to: every message but large region writes fits.
 const SMALL: usize = 4096;
@@ -93,7 +94,7 @@ impl Inbox {
     pub fn filled(&mut self, len: usize, fds: Vec<OwnedFd>) {
         self.end = self.end.saturating_add(len).min(self.buffer.len());
         if !fds.is_empty() {
-            let behind = self.position.saturating_add(self.pending().len() as u64);
+            let behind = self.position.saturating_add(to_u64(self.pending().len()));
             self.fds.push_back((behind, fds));
         }
     }
@@ -117,7 +118,7 @@ impl Inbox {
         if self.pending().len() < size {
             return Ok(None);
         }
-        self.position = self.position.saturating_add(size as u64);
+        self.position = self.position.saturating_add(to_u64(size));
         let mut fds = Vec::new();
         while self.fds.front().is_some_and(|(behind, _)| *behind <= self.position) {
             fds.extend(self.fds.pop_front().into_iter().flat_map(|(_, fds)| fds));

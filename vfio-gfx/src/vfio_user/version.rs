@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use super::{MAX_DATA_XFER, MAX_DMA_MAPS, MAX_MSG_FDS};
 use crate::memory::PAGE_SIZE;
+use crate::number::to_u64;
 
 /// The major version of the protocol that exists.
 const MAJOR: u16 = 0;
@@ -85,8 +86,8 @@ impl Version {
             major: MAJOR,
             minor: MINOR,
             capabilities: Capabilities {
-                max_msg_fds: Some(MAX_MSG_FDS as u64),
-                max_data_xfer_size: Some(MAX_DATA_XFER as u64),
+                max_msg_fds: Some(to_u64(MAX_MSG_FDS)),
+                max_data_xfer_size: Some(to_u64(MAX_DATA_XFER)),
                 extension: Some((EXTENSION_VERSION, role)),
                 ..Capabilities::default()
             },
@@ -103,9 +104,9 @@ impl Version {
             major: MAJOR,
             minor: self.minor.min(MINOR),
             capabilities: Capabilities {
-                max_msg_fds: at_most(proposed.max_msg_fds, MAX_MSG_FDS as u64),
-                max_data_xfer_size: at_most(proposed.max_data_xfer_size, MAX_DATA_XFER as u64),
-                max_dma_maps: at_most(proposed.max_dma_maps, MAX_DMA_MAPS as u64),
+                max_msg_fds: at_most(proposed.max_msg_fds, to_u64(MAX_MSG_FDS)),
+                max_data_xfer_size: at_most(proposed.max_data_xfer_size, to_u64(MAX_DATA_XFER)),
+                max_dma_maps: at_most(proposed.max_dma_maps, to_u64(MAX_DMA_MAPS)),
                 pgsizes: proposed.pgsizes.filter(|sizes| sizes & PAGE_SIZE != 0).map(|_| PAGE_SIZE),
                 extension: proposed.extension.map(|(version, role)| (version.min(EXTENSION_VERSION), role)),
             },

@@ -60,7 +60,7 @@ fn a_console_shows_what_the_guest_flips_to_in_its_own_memory() {
     let (device, ram, mut display) = machine();
     // The second begins in the middle of a page.
     for (n, at) in [(1u8, 0), (2, 5 * FRAME + 64), (3, RAM_SIZE - FRAME)] {
-        ram.write(at, &[n; FRAME as usize]).unwrap();
+        ram.write(at, &vec![n; usize::try_from(FRAME).unwrap()]).unwrap();
         show(&device, RAM_AT + at);
         assert_eq!(state(&device), 1);
         let pixels = display.pixels(PlaneKind::Primary).unwrap().unwrap();

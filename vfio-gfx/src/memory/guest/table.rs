@@ -142,6 +142,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::number::edges;
     use proptest::prelude::*;
 
     fn map(table: &mut Table, address: u64, size: u64) -> Result<(), DmaError> {
@@ -178,6 +179,30 @@ mod tests {
         assert_eq!(table.remove(0, 0x10000), Ok(0x3000));
         map(&mut table, 0x1000, 0x1000).unwrap();
         assert_eq!(table.clear(), 0x1000);
+    }
+
+    #[test]
+    fn ranges_are_right_at_every_edge_of_the_address_space() {
+        let edges = edges::u64();
+        for (address, size) in edges.iter().flat_map(|a| edges.iter().map(move |s| (*a, *s))) {
+            let end = u128::from(address) + u128::from(size);
+            let is_range = address % PAGE_SIZE == 0 && size % PAGE_SIZE == 0 && size > 0 && end <= 1 << 64;
+            let mut table = Table::default();
+            assert_eq!(map(&mut table, address, size).is_ok(), is_range, "{address:#x}+{size:#x}");
+            if !is_range {
+                assert_eq!(table.remove(address, size), Err(DmaError::Range { address, size }));
+                continue;
+            }
+            let last = u64::try_from(end - 1).unwrap();
+            let piece = |at, len| table.piece(at, len, DmaAccess::READ);
+            for at in edges.iter().copied() {
+                // There is no memory behind it, but the range is found where it is and nowhere else.
+                let found = !matches!(piece(at, 1), Err(GuestMemoryError::NotMapped(_)));
+                assert_eq!(found, (address..=last).contains(&at), "{at:#x} in {address:#x}+{size:#x}");
+            }
+            assert_eq!(table.remove(address, size), Ok(size));
+            assert_eq!(table.clear(), 0);
+        }
     }
 
     proptest! {

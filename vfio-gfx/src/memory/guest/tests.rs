@@ -71,6 +71,12 @@ fn memory_that_was_cut_short_is_an_error() {
     file.set_len(PAGE_SIZE).unwrap();
     let cut = memory.read(PAGE_SIZE - 1, &mut [0; 16]).unwrap_err();
     assert!(matches!(cut, GuestMemoryError::Io { .. }), "{cut}");
+    for (address, len) in [(PAGE_SIZE, 1), (PAGE_SIZE - 1, 16), (2 * PAGE_SIZE - 1, 1)] {
+        let cut = memory.write(address, &vec![1; len]).unwrap_err();
+        assert!(matches!(cut, GuestMemoryError::Io { .. }), "{cut}");
+        assert_eq!(file.metadata().unwrap().len(), PAGE_SIZE, "a write made it longer again");
+    }
+    memory.write(PAGE_SIZE - 1, &[1]).unwrap();
 }
 
 #[test]
