@@ -39,9 +39,8 @@ impl Looking {
     }
 
     /// One that waits for a device that is gone.
-    pub(super) fn waiting(mut console: Console) -> Self {
-        console.pace_flips();
-        Self { console, is_waiting: true, complaint: None }
+    pub(super) fn waiting(console: Console) -> Self {
+        Self { is_waiting: true, ..Self::new(console) }
     }
 
     /// Looks at the device. A plane that cannot be shown is as good as off: it may be another with the next mode. The log

@@ -53,11 +53,6 @@ enum Joined {
 }
 
 impl Pace {
-    /// The same wishes, of another device.
-    pub(super) fn for_another(&self) -> Self {
-        Self { wanted: self.wanted, ..Self::default() }
-    }
-
     /// Asks the device to tell of changes, once.
     pub(super) fn start(&mut self, display: &mut Display) -> Result<(), DisplayError> {
         if self.watch.is_none() {
@@ -68,8 +63,7 @@ impl Pace {
 
     /// The device is gone: what it told last would be told for ever.
     pub(super) fn unplug(&mut self) {
-        self.watch = None;
-        self.events = DisplayEvents::empty();
+        *self = Self { idle: self.idle, wanted: self.wanted, ..Self::default() };
     }
 
     fn watch(&self) -> Option<&Watch> {

@@ -83,7 +83,7 @@ impl Console {
     /// Looks at another device from now on. Listeners stay, a [`DamageSource`](super::DamageSource) does not.
     pub fn replug(&mut self, display: Display) {
         self.display = display;
-        self.pace = self.pace.for_another();
+        self.pace.unplug();
         self.primary.unplug();
         self.overlay = Sprite::new(PlaneKind::Overlay);
         self.cursor = Sprite::new(PlaneKind::Cursor);

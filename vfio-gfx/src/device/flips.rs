@@ -69,10 +69,10 @@ impl Device {
     /// Has every flip wait until a console has taken the frame, for [`FLIP_TIMEOUT`] at most. The console is to watch for
     /// display changes, and to say so with [`Device::stop_pacing`] before it stops to look. `name` is for the log.
     ///
-    /// `None` where nobody is waited for: on a device without the display interrupt or, for want of descriptors, without
-    /// timers; and when [`MAX_PACERS`](super::MAX_PACERS) are waited for already.
+    /// `None` where nobody is waited for: on a device that is unplugged, without the display interrupt or, for want of
+    /// descriptors, without timers; and when [`MAX_PACERS`](super::MAX_PACERS) are waited for already.
     pub fn pace(&mut self, name: &str) -> Option<PacerId> {
-        self.timers.as_ref()?;
+        self.timers.as_ref().filter(|_| !self.is_revoked)?;
         self.flip.flips.join(name)
     }
 

@@ -44,10 +44,9 @@ impl Device {
         self.irqs.disarm();
         self.guest = GuestMemory::default();
         self.edid = None;
-        self.flip.flips.cancel();
+        self.cancel_flip();
         if let Some(timers) = &mut self.timers {
             timers.change.stop();
-            timers.flip.stop();
         }
         // Pages in a dma-buf stay for as long as somebody has it: let them show nothing.
         if self.buffers.have_dmabufs() {
