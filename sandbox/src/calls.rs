@@ -145,6 +145,9 @@ const FCNTL: &[u32] = &[1, 2, 3, 4, 1030, 1033, 1034];
 /// `PR_SET_NAME`, of a thread that begins, and `PR_SET_VMA`, of memory (prctl.h).
 const PRCTL: &[u32] = &[15, 0x5356_4d41];
 
+/// The one mode that files are given: for their owner, to read and write.
+const PRIVATE: &[u32] = &[0o600];
+
 /// What passes for all, depending on an argument.
 pub(crate) const CHECKED: &[Call] = &[
     (libc::SYS_openat, Check::Without(2, WRITES)),
@@ -155,6 +158,8 @@ pub(crate) const CHECKED: &[Call] = &[
     (libc::SYS_ioctl, Check::OneOf(1, &[FIONBIO, UDMABUF_CREATE, UDMABUF_CREATE_LIST, DMA_BUF_SYNC])),
     (libc::SYS_fcntl, Check::OneOf(1, FCNTL)),
     (libc::SYS_prctl, Check::OneOf(0, PRCTL)),
+    // New video memory, which is for nobody else.
+    (libc::SYS_fchmod, Check::OneOf(1, PRIVATE)),
     // Asking for a limit, not setting one.
     (libc::SYS_prlimit64, Check::Null(2)),
     // abort(3)
@@ -174,13 +179,12 @@ pub(crate) const MAKES_DEVICES: &[Call] = &[
     (libc::SYS_connect, Check::Free),
     (libc::SYS_bind, Check::Free),
     (libc::SYS_listen, Check::Free),
-    (libc::SYS_fchmod, Check::Free),
-    (libc::SYS_fchmodat, Check::Free),
+    (libc::SYS_fchmodat, Check::OneOf(2, PRIVATE)),
     (libc::SYS_renameat2, Check::Free),
     (libc::SYS_getdents64, Check::Free),
     (libc::SYS_inotify_add_watch, Check::Free),
     #[cfg(target_arch = "x86_64")]
-    (libc::SYS_chmod, Check::Free),
+    (libc::SYS_chmod, Check::OneOf(1, PRIVATE)),
 ];
 
 /// The type of VFIO's requests, `';'` (vfio.h), and the byte of a request number that it is in (asm-generic/ioctl.h).

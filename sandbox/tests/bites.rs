@@ -89,6 +89,7 @@ fn a_call_that_is_not_on_the_list_is_the_last_one() {
         &["unix", "/nonexistent"],
         &["kill"],
         &["window-size"],
+        &["make-public"],
         &["write", &inside],
         &["write", &outside],
         &["write-in-thread", &inside],
@@ -128,6 +129,7 @@ fn without_it_and_when_it_only_logs_all_passes() {
 fn what_a_server_needs_is_left_to_it() {
     let place = Place::new();
     assert_eq!(place.end("serve", None, &["reopen"]), End::Done);
+    assert_eq!(place.end("serve", None, &["make-private"]), End::Done);
     assert_eq!(place.end("serve", None, &["remove", &place.inside()]), End::Done);
     assert!(!Path::new(&place.inside()).exists());
     let socket = place.dir.path().join("d.sock");

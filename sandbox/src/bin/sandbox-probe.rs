@@ -8,6 +8,7 @@
 use std::error::Error;
 use std::fs::{self, File, OpenOptions};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -64,6 +65,10 @@ enum Action {
     Rename,
     Abort,
     Panic,
+    /// Make memory private, as new video memory is.
+    MakePrivate,
+    /// Let others read it.
+    MakePublic,
     /// A descriptor of ours through `/proc`, as consoles get theirs.
     Reopen,
 }
@@ -152,6 +157,8 @@ fn act(action: Action, path: &Path, held: &File) -> Result<(), Box<dyn Error>> {
         Action::Rename => fs::rename(path, path.with_extension("moved"))?,
         Action::Abort => std::process::abort(),
         Action::Panic => panic!("as asked"),
+        Action::MakePrivate => held.set_permissions(fs::Permissions::from_mode(0o600))?,
+        Action::MakePublic => held.set_permissions(fs::Permissions::from_mode(0o644))?,
         Action::Reopen => {
             use std::os::fd::AsRawFd;
             drop(File::open(format!("/proc/self/fd/{}", held.as_raw_fd()))?);
