@@ -21,7 +21,8 @@ const TIMED_OUT: u64 = 0x824;
 const PRIMARY: u64 = 0x840;
 
 const SIDE: u32 = 64;
-const FRAME: u64 = (SIDE * SIDE * 4) as u64;
+const FRAME_BYTES: usize = (SIDE * SIDE * 4) as usize;
+const FRAME: u64 = FRAME_BYTES as u64;
 /// Where the guest's memory is for the guest.
 const RAM_AT: u64 = 1 << 32;
 
@@ -71,7 +72,7 @@ impl Drop for Sums {
 
 /// A frame of one colour, and its checksum.
 fn fill(memory: &Vram, number: u8) -> String {
-    memory.write(u64::from(number) * FRAME, &vec![number; usize::try_from(FRAME).unwrap()]).unwrap();
+    memory.write(u64::from(number) * FRAME, &[number; FRAME_BYTES]).unwrap();
     let pixels = vec![[number; 3]; (SIDE * SIDE) as usize];
     format!("{:08x}", vkms_crc(&pixels))
 }

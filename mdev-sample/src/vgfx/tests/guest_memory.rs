@@ -12,8 +12,9 @@ const STATE: u64 = 0x38;
 /// Guest-physical address of the memory, and its size.
 const RAM_AT: u64 = 0x1_0000_0000;
 const RAM_SIZE: u64 = 1 << 20;
-/// Bytes of a frame of 64x64: four pages.
-const FRAME: u64 = 64 * 64 * 4;
+/// A frame of 64x64 is four pages.
+const FRAME_BYTES: usize = 64 * 64 * 4;
+const FRAME: u64 = FRAME_BYTES as u64;
 
 fn map(device: &SharedDevice, ram: &Vram, access: DmaAccess) {
     let memory = Some((ram.file().try_clone().unwrap().into(), 0));
@@ -60,7 +61,7 @@ fn a_console_shows_what_the_guest_flips_to_in_its_own_memory() {
     let (device, ram, mut display) = machine();
     // The second begins in the middle of a page.
     for (n, at) in [(1u8, 0), (2, 5 * FRAME + 64), (3, RAM_SIZE - FRAME)] {
-        ram.write(at, &vec![n; usize::try_from(FRAME).unwrap()]).unwrap();
+        ram.write(at, &[n; FRAME_BYTES]).unwrap();
         show(&device, RAM_AT + at);
         assert_eq!(state(&device), 1);
         let pixels = display.pixels(PlaneKind::Primary).unwrap().unwrap();
