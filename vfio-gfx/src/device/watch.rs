@@ -74,7 +74,7 @@ impl Device {
     }
 
     /// Waits for display changes, from now on: the returned [`Watcher`] takes an eventfd per kind of
-    /// [`DisplayEvents`](super::DisplayEvents). `None` on a device without the display interrupt. A device that is unplugged
+    /// [`DisplayEvents`]. `None` on a device without the display interrupt. A device that is unplugged
     /// tells of nothing any more.
     pub fn watch(&mut self) -> Option<Watcher> {
         self.look();
