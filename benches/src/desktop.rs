@@ -52,6 +52,16 @@ pub fn desktop(width: u32, height: u32) -> Result<Frame, FrameError> {
     Ok(frame)
 }
 
+/// A photograph of this size, in pixels: nothing repeats.
+///
+/// # Errors
+/// [`FrameError`] when it is larger than any frame.
+pub fn photo(width: u32, height: u32) -> Result<Frame, FrameError> {
+    let mut frame = Frame::new(width, height)?;
+    paint(&mut frame, Area { x: 0, y: 0, width, height }, photograph);
+    Ok(frame)
+}
+
 /// The picture as a device has it in memory: XRGB8888, without gaps between rows.
 #[must_use]
 pub fn xrgb8888(frame: &Frame) -> Vec<u8> {

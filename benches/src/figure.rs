@@ -38,7 +38,9 @@ impl Figure {
         Self::new(figure, medians.ours, "ns", medians.limit, limit_is, at_most)
     }
 
-    fn new(
+    /// A number beside one that was measured in the same way, of which more than `at_most` times as much is too much.
+    #[must_use]
+    pub fn new(
         figure: &'static str,
         ours: f64,
         unit: &'static str,

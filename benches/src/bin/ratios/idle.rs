@@ -16,9 +16,9 @@ use crate::Report;
 use crate::programs::Served;
 
 /// How long nobody asks anything.
-const IDLE: Duration = Duration::from_secs(3);
+pub(crate) const IDLE: Duration = Duration::from_secs(3);
 /// How long the server may take to go to sleep after its last reply.
-const SETTLE: Duration = Duration::from_millis(200);
+pub(crate) const SETTLE: Duration = Duration::from_millis(200);
 /// Accepted beside the video memory that the guest touched, in KiB.
 const MEMORY: f64 = 8.0 * 1024.0;
 
@@ -38,9 +38,7 @@ pub(crate) fn measure(report: Report<'_>) -> Result<(), Box<dyn Error>> {
     let wake_ups = context_switches(served.pid())? - before;
     report(Figure::counted("idle server, 3 s: wake-ups", wake_ups as f64, "context switches", 0.0))?;
 
-    let status = fs::read_to_string(format!("/proc/{}/status", served.pid()))?;
-    let touched = picture.len() as u64 / 1024;
-    let memory = field(&status, "RssAnon")? + field(&status, "RssShmem")?.saturating_sub(touched);
+    let memory = memory(served.pid())?.saturating_sub(picture.len() as u64 / 1024);
     report(Figure::counted("idle server: memory beside the picture", memory as f64, "KiB", MEMORY))?;
     // Still attached, all the while.
     if console.refresh()? != Refresh::Same {
@@ -49,8 +47,14 @@ pub(crate) fn measure(report: Report<'_>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Memory that a process has touched, its own and what it shares, in KiB.
+pub(crate) fn memory(pid: u32) -> Result<u64, Box<dyn Error>> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    Ok(field(&status, "RssAnon")? + field(&status, "RssShmem")?)
+}
+
 /// Of all threads, voluntary or not.
-fn context_switches(pid: u32) -> Result<u64, Box<dyn Error>> {
+pub(crate) fn context_switches(pid: u32) -> Result<u64, Box<dyn Error>> {
     let mut sum = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         let status = fs::read_to_string(task?.path().join("status"))?;

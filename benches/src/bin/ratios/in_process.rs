@@ -5,13 +5,13 @@ use std::error::Error;
 use std::hint::black_box;
 
 use vfio_gfx::abi::{DeviceIoctl, Interface};
-use vfio_gfx_benches::compare::{Plan, compare};
+use vfio_gfx_benches::compare::{Clock, Plan, compare};
 use vfio_gfx_benches::device::{HD, query, showing};
 use vfio_gfx_benches::figure::Figure;
 
 use crate::{Report, allocations};
 
-const PLAN: Plan = Plan { rounds: 2000, batch: 500 };
+const PLAN: Plan = Plan { rounds: 2000, batch: 500, clock: Clock::Thread };
 /// Queries during which nothing may be allocated.
 const QUERIES: usize = 10_000;
 

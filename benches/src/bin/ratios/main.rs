@@ -14,15 +14,24 @@
 
 mod allocations;
 mod compose;
+mod cpu;
 mod damage;
+mod dma;
+mod encodings;
 mod idle;
 mod in_process;
+mod kvm;
+mod many;
 mod pixman;
 mod placement;
 mod programs;
+mod qemu;
+mod registers;
+mod rfb;
 mod screendump;
 mod socket;
 mod vnc;
+mod written;
 
 use std::error::Error;
 use std::io::Write;
@@ -40,14 +49,19 @@ type Report<'a> = &'a mut dyn FnMut(Figure) -> Result<(), Box<dyn Error>>;
 type Measure = fn(Report<'_>) -> Result<(), Box<dyn Error>>;
 
 /// The measurements by their names on the command line; all of them where none is named.
-const PARTS: [(&str, Measure); 7] = [
+const PARTS: [(&str, Measure); 12] = [
     ("in-process", in_process::measure),
     ("socket", socket::measure),
+    ("registers", registers::measure),
+    ("dma", dma::measure),
     ("idle", idle::measure),
+    ("many", many::measure),
     ("screendump", screendump::measure),
     ("damage", damage::measure),
+    ("written", written::measure),
     ("compose", compose::measure),
     ("vnc", vnc::measure),
+    ("encodings", encodings::measure),
 ];
 
 fn main() -> ExitCode {

@@ -112,3 +112,41 @@ impl Served {
         Client::connect(&self.socket, Role::Console)
     }
 }
+
+/// Devices of one type in one server, each with its VMM.
+#[derive(Debug)]
+pub(crate) struct Many {
+    process: Running,
+    _vmms: Vec<Client>,
+    _dir: TempDir,
+}
+
+impl Many {
+    pub(crate) fn start(device_type: &str, count: usize) -> Result<Self, Box<dyn Error>> {
+        let dir = tempfile::tempdir()?;
+        let sockets: Vec<PathBuf> = (0..count).map(|n| dir.path().join(format!("{n}.sock"))).collect();
+        let mut command = Command::new(program("mdev-sample")?);
+        command.arg("serve");
+        for socket in &sockets {
+            command.args(["--type", device_type, "--socket"]).arg(socket);
+        }
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).env("RUST_LOG", "error").spawn()?;
+        let stdout = child.stdout.take();
+        let process = Running(child);
+        let mut lines = BufReader::new(stdout.ok_or("stdout was piped")?).lines();
+        for _ in &sockets {
+            if !lines.next().ok_or("mdev-sample ended before it was ready")??.contains("ready") {
+                return Err("mdev-sample said something else than that it is ready".into());
+            }
+        }
+        let vmms =
+            sockets.iter().map(|socket| Client::connect(socket, Role::Vmm)).collect::<Result<_, _>>()?;
+        Ok(Self { process, _vmms: vmms, _dir: dir })
+    }
+
+    /// The server's process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+}

@@ -6,14 +6,14 @@ use std::process::{Command, Stdio};
 
 use qemu_shim::image::{read_png, write_png};
 use vfio_gfx::abi::pci_region;
-use vfio_gfx_benches::compare::{Plan, compare};
+use vfio_gfx_benches::compare::{Clock, Plan, compare};
 use vfio_gfx_benches::desktop::{desktop, xrgb8888};
 use vfio_gfx_benches::figure::Figure;
 
 use crate::Report;
 use crate::programs::{Served, program};
 
-const PLAN: Plan = Plan { rounds: 40, batch: 1 };
+const PLAN: Plan = Plan { rounds: 40, batch: 1, clock: Clock::Wall };
 
 pub(crate) fn measure(report: Report<'_>) -> Result<(), Box<dyn Error>> {
     let mut served = Served::start("mdpy-hd")?;

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use vfio_gfx::abi::Interface;
 use vfio_gfx::vfio_user::extension::PlaneReply;
 use vfio_gfx::vfio_user::{ClientError, Command as Message, HEADER_SIZE};
-use vfio_gfx_benches::compare::{Plan, compare};
+use vfio_gfx_benches::compare::{Clock, Plan, compare};
 use vfio_gfx_benches::device::{HD, TYPE, query, set_mode};
 use vfio_gfx_benches::figure::Figure;
 
@@ -20,7 +20,7 @@ use crate::programs::{Running, Served};
 /// The argument that makes this program the other end of the bare exchange, on its stdin.
 pub(crate) const PEER: &str = "--peer";
 
-const PLAN: Plan = Plan { rounds: 2500, batch: 10 };
+const PLAN: Plan = Plan { rounds: 2500, batch: 10, clock: Clock::Wall };
 
 /// Bytes of a query and of its reply.
 const REQUEST: usize = HEADER_SIZE + 64;

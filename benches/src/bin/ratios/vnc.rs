@@ -1,9 +1,7 @@
 //! What a VNC server costs: at rest with a viewer, and with ten viewers who want the same.
 
 use std::error::Error;
-use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -16,7 +14,9 @@ use vfio_gfx_benches::device::{HD, TYPE, set_mode, write};
 use vfio_gfx_benches::figure::Figure;
 
 use crate::Report;
+use crate::cpu::during;
 use crate::programs::{Running, Served, program};
+use crate::rfb::{Viewer, Wish, ZRLE};
 
 /// How long nothing changes.
 const IDLE: Duration = Duration::from_secs(5);
@@ -24,6 +24,8 @@ const IDLE: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_secs(2);
 /// Of one core, accepted at rest with a viewer at 1920x1080.
 const SHARE: f64 = 0.01;
+/// As most viewers ask for unless told.
+const WISH: Wish = Wish { encoding: ZRLE, level: 2, quality: None };
 /// Pictures that every viewer is sent.
 const PICTURES: u8 = 20;
 /// Ten viewers with equal settings cost one encoding, and ten times the copying: accepted, in CPU time of one viewer.
@@ -38,13 +40,18 @@ pub(crate) fn measure(report: Report<'_>) -> Result<(), Box<dyn Error>> {
     let server = serve(served.socket(), &path)?;
     let pid = server.0.id();
 
-    let mut first = Viewer::connect(&path)?;
-    first.update(false)?;
+    let mut first = Viewer::connect(&path, WISH)?;
+    first.picture()?;
     first.request(true)?;
     sleep(SETTLE + LONGEST_PAUSE);
-    let (before, start) = (cpu_seconds(pid)?, Instant::now());
-    sleep(IDLE);
-    let share = (cpu_seconds(pid)? - before) / start.elapsed().as_secs_f64();
+    let mut slept = IDLE;
+    let used = during(pid, || {
+        let start = Instant::now();
+        sleep(IDLE);
+        slept = start.elapsed();
+        Ok(())
+    })?;
+    let share = used.as_secs_f64() / slept.as_secs_f64();
     report(Figure::counted(
         "VNC at rest with a viewer, 1080p: CPU",
         share * 1e3,
@@ -60,23 +67,25 @@ pub(crate) fn measure(report: Report<'_>) -> Result<(), Box<dyn Error>> {
     redraw(1)?;
     first.receive()?;
     let mut cost = |viewers: &mut [Viewer]| -> Result<f64, Box<dyn Error>> {
-        let before = cpu_seconds(pid)?;
-        for turn in 0..PICTURES {
-            for viewer in &mut *viewers {
-                viewer.request(true)?;
+        let used = during(pid, || {
+            for turn in 0..PICTURES {
+                for viewer in &mut *viewers {
+                    viewer.request(true)?;
+                }
+                redraw(turn ^ 0x55)?;
+                for viewer in &mut *viewers {
+                    viewer.receive()?;
+                }
             }
-            redraw(turn ^ 0x55)?;
-            for viewer in &mut *viewers {
-                viewer.receive()?;
-            }
-        }
-        Ok(cpu_seconds(pid)? - before)
+            Ok(())
+        })?;
+        Ok(used.as_secs_f64())
     };
     let one = cost(std::slice::from_mut(&mut first))?;
     let mut ten = vec![first];
     for _ in 1..10 {
-        let mut viewer = Viewer::connect(&path)?;
-        viewer.update(false)?;
+        let mut viewer = Viewer::connect(&path, WISH)?;
+        viewer.picture()?;
         ten.push(viewer);
     }
     let ten = cost(&mut ten)?;
@@ -84,7 +93,7 @@ pub(crate) fn measure(report: Report<'_>) -> Result<(), Box<dyn Error>> {
 }
 
 /// A VNC server of a served device.
-fn serve(device: &Path, path: &Path) -> Result<Running, Box<dyn Error>> {
+pub(crate) fn serve(device: &Path, path: &Path) -> Result<Running, Box<dyn Error>> {
     let mut child = Command::new(program("qemu-shim")?)
         .arg("vnc")
         .arg(format!("vfio-user:{}", device.display()))
@@ -99,68 +108,4 @@ fn serve(device: &Path, path: &Path) -> Result<Running, Box<dyn Error>> {
     let mut ready = String::new();
     BufReader::new(stdout.ok_or("stdout was piped")?).read_line(&mut ready)?;
     if ready.contains("ready") { Ok(running) } else { Err("qemu-shim vnc ended before it was ready".into()) }
-}
-
-/// CPU time that a process of one thread has used (/proc/PID/schedstat, first field).
-fn cpu_seconds(pid: u32) -> Result<f64, Box<dyn Error>> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/schedstat"))?;
-    let nanoseconds: u64 = stat.split(' ').next().ok_or("schedstat is empty")?.parse()?;
-    Ok(Duration::from_nanos(nanoseconds).as_secs_f64())
-}
-
-/// A viewer that takes ZRLE and does not look at it.
-struct Viewer(UnixStream);
-
-impl Viewer {
-    fn connect(path: &Path) -> Result<Self, Box<dyn Error>> {
-        let stream = UnixStream::connect(path)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        let mut viewer = Self(stream);
-        viewer.skip(12)?;
-        viewer.0.write_all(b"RFB 003.008\n")?;
-        viewer.skip(2)?;
-        viewer.0.write_all(&[1])?;
-        viewer.skip(4)?;
-        viewer.0.write_all(&[1])?;
-        viewer.skip(20)?;
-        let name = viewer.read32()?;
-        viewer.skip(name.into())?;
-        // SetEncodings: ZRLE.
-        viewer.0.write_all(&[2, 0, 0, 1, 0, 0, 0, 16])?;
-        Ok(viewer)
-    }
-
-    fn request(&mut self, incremental: bool) -> std::io::Result<()> {
-        self.0.write_all(&[3, incremental.into(), 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff])
-    }
-
-    fn update(&mut self, incremental: bool) -> Result<(), Box<dyn Error>> {
-        self.request(incremental)?;
-        self.receive()
-    }
-
-    fn receive(&mut self) -> Result<(), Box<dyn Error>> {
-        let head = self.read32()?;
-        for _ in 0..head & 0xffff {
-            self.skip(8)?;
-            let encoding = self.read32()?;
-            if encoding != 16 {
-                return Err(format!("expected ZRLE, found encoding {encoding}").into());
-            }
-            let length = self.read32()?;
-            self.skip(length.into())?;
-        }
-        Ok(())
-    }
-
-    fn read32(&mut self) -> std::io::Result<u32> {
-        let mut bytes = [0; 4];
-        self.0.read_exact(&mut bytes)?;
-        Ok(u32::from_be_bytes(bytes))
-    }
-
-    fn skip(&mut self, count: u64) -> std::io::Result<()> {
-        let taken = std::io::copy(&mut (&mut self.0).take(count), &mut std::io::sink())?;
-        if taken == count { Ok(()) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
-    }
 }
