@@ -172,7 +172,7 @@ fn exchange(
 }
 
 /// What a console must not change: configuration space, display registers, what is shown, and video memory (its start,
-/// and what an access would touch).
+/// and what an access would touch). How flips end and whether the link is up (0x80c to 0x824) is theirs to say.
 pub(crate) fn state(device: &mut Device, access: Option<RegionAccess>) -> Vec<u8> {
     let mut state = format!("{:?}", device.query(Interface::Region, PlaneKind::Primary).ok()).into_bytes();
     let mut add = |device: &mut Device, region, offset, len| {
@@ -186,7 +186,7 @@ pub(crate) fn state(device: &mut Device, access: Option<RegionAccess>) -> Vec<u8
     for offset in (0x500..0x516).step_by(2) {
         add(device, 2, offset, 2);
     }
-    for offset in (0x800..0x900).step_by(4) {
+    for offset in (0x800..0x80c).chain(0x840..0x900).step_by(4) {
         add(device, 2, offset, 4);
     }
     if let Some(RegionAccess { offset, region, count }) = access
