@@ -47,7 +47,7 @@ mod tests {
                 sleep(Duration::from_millis(20));
                 Ok(())
             });
-            if !used.unwrap().is_zero() == wanted {
+            if used.unwrap().is_zero() != wanted {
                 break true;
             }
             if Instant::now() > deadline {
