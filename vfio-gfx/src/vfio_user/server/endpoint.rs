@@ -9,9 +9,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use tracing::{Span, info_span, warn};
 
-use super::{
-    ACCEPT_PAUSE, BindError, BoundSocket, Connection, EndpointId, MAX_CONNECTIONS, Server, ServerError, setup,
-};
+use super::{ACCEPT_PAUSE, BindError, BoundSocket, Connection, EndpointId, MAX_CONNECTIONS, Server, setup};
 use crate::device::SharedDevice;
 use crate::vfio_user::{Session, VmmSlot};
 
