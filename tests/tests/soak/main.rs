@@ -64,7 +64,7 @@ fn soak(name: &str, server: u32, count: u32, warm_up: u32, mut phase: impl FnMut
 #[test]
 fn queries() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let server = Server::start_with("vgfx-hd", &["--interfaces", "both"]);
+    let server = Server::start_quietly("vgfx-hd", &["--interfaces", "both"]);
     let mut vmm = Vmm::attach(server.socket()).unwrap();
     vmm.mode(800, 600).unwrap();
     let mut display = console(server.socket()).unwrap();
@@ -80,7 +80,7 @@ fn queries() {
 #[test]
 fn mode_sets_and_flips() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let server = Server::start_with("vgfx-hd", &["--interfaces", "both"]);
+    let server = Server::start_quietly("vgfx-hd", &["--interfaces", "both"]);
     let mut vmm = Vmm::attach(server.socket()).unwrap();
     let mut display = console(server.socket()).unwrap();
     let watch = display.backend().watch().unwrap().unwrap();
@@ -103,7 +103,7 @@ fn mode_sets_and_flips() {
 #[test]
 fn connections() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let server = Server::start_with("vgfx-hd", &["--interfaces", "both"]);
+    let server = Server::start_quietly("vgfx-hd", &["--interfaces", "both"]);
     soak("connections of VMMs and consoles", server.process.id(), times(CONNECTIONS), 70, |count| {
         for n in 0..count {
             match n % 3 {
