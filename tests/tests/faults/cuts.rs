@@ -92,7 +92,7 @@ fn vmm_script() -> Vec<Message> {
                 let bytes: Vec<u8> = data
                     .as_bytes()
                     .chunks(2)
-                    .map(|hex| number(std::str::from_utf8(hex).unwrap()) as u8)
+                    .map(|hex| u8::from_str_radix(std::str::from_utf8(hex).unwrap(), 16).unwrap())
                     .collect();
                 let head = [longs(&[number(offset)]), words(&[number(region), bytes.len() as u64])].concat();
                 message(10, &[head, bytes].concat(), none)
