@@ -103,11 +103,18 @@ impl Target {
     pub fn open(&self) -> Result<Display, OpenError> {
         let backend: Box<dyn Backend> = match self {
             Self::Sample(device_type) => Box::new(Local::new(SharedDevice::new(device_type.create(None)?))),
-            Self::VfioUser(path) => Box::new(Remote::connect(path)?),
+            Self::VfioUser(path) => Box::new(Remote::connect(path).map_err(|error| match error {
+                // This one names the socket.
+                ClientError::Connect { .. } => OpenError::Connect(error),
+                error => self.failed(error.into()),
+            })?),
             Self::Vfio(path) => Box::new(Kernel::open(path)?),
         };
-        Display::open(backend)
-            .map_err(|source| OpenError::Display { target: self.clone(), source: source.into() })
+        Display::open(backend).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: DisplayError) -> OpenError {
+        OpenError::Display { target: self.clone(), source: error.into() }
     }
 }
 

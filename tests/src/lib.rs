@@ -12,13 +12,18 @@
 pub mod checksum;
 pub mod cpio;
 pub mod guest;
+pub mod inject;
 pub mod lab;
 pub mod machine;
 pub mod picture;
 pub mod process;
 pub mod programs;
 pub mod qmp;
+pub mod relay;
 pub mod screen;
+pub mod usage;
+pub mod viewer;
+pub mod vmm;
 
 use std::io::Write as _;
 

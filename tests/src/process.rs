@@ -109,6 +109,12 @@ impl Running {
         written.unwrap_or_else(|e| panic!("{} does not take \"{line}\": {e}", self.name));
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether the program still runs.
     #[must_use]
     pub fn is_running(&mut self) -> bool {
@@ -158,6 +164,20 @@ impl Running {
     #[must_use]
     pub fn said(&self) -> String {
         let state = self.output.state.lock().expect("no reader panics");
+        String::from_utf8_lossy(&state.bytes).into_owned()
+    }
+
+    /// All that a program said that has ended: what it wrote last may not have been read when its end is known.
+    ///
+    /// # Panics
+    /// If what it started keeps its streams open beyond `limit`.
+    #[track_caller]
+    #[must_use]
+    pub fn last_words(&self, limit: Duration) -> String {
+        let state = self.output.state.lock().expect("no reader panics");
+        let waited = self.output.changed.wait_timeout_while(state, limit, |state| state.open > 0);
+        let (state, timed_out) = waited.expect("no reader panics");
+        assert!(!timed_out.timed_out(), "{}'s streams stay open", self.name);
         String::from_utf8_lossy(&state.bytes).into_owned()
     }
 

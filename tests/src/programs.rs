@@ -143,7 +143,7 @@ impl Server {
     #[track_caller]
     #[must_use]
     pub fn start(device_type: &str) -> Self {
-        Self::start_with(device_type, &[])
+        Self::launch::<&OsStr>(device_type, &[], None)
     }
 
     /// The same with further options of `serve`.
@@ -152,11 +152,29 @@ impl Server {
     /// As [`Server::start`].
     #[track_caller]
     #[must_use]
-    pub fn start_with(device_type: &str, options: &[&OsStr]) -> Self {
+    pub fn start_with(device_type: &str, options: &[impl AsRef<OsStr>]) -> Self {
+        Self::launch(device_type, options, None)
+    }
+
+    /// The same, and it logs nothing but errors: what it says is kept by this process, and counts as its memory.
+    ///
+    /// # Panics
+    /// As [`Server::start`].
+    #[track_caller]
+    #[must_use]
+    pub fn start_quietly(device_type: &str, options: &[impl AsRef<OsStr>]) -> Self {
+        Self::launch(device_type, options, Some("error"))
+    }
+
+    #[track_caller]
+    fn launch<S: AsRef<OsStr>>(device_type: &str, options: &[S], log: Option<&str>) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
         let socket = dir.path().join("device.sock");
         let mut command = Command::new(program("mdev-sample"));
         command.args(["serve", "--type", device_type, "--socket"]).arg(&socket).args(options);
+        if let Some(log) = log {
+            command.env("RUST_LOG", log);
+        }
         let process = serve(&command, &socket);
         Self { process, command, socket, _dir: dir }
     }

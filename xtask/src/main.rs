@@ -1,7 +1,8 @@
 //! Everything beyond plain cargo.
 //!
 //! `cargo xtask lab` builds the lab that the guest tests need, `cargo xtask test` runs every test and says
-//! what was skipped, `cargo xtask sanitize` runs those that need no lab under sanitizers.
+//! what was skipped, `cargo xtask sanitize` runs those that need no lab under sanitizers, `cargo xtask soak` runs a day's
+//! worth of events and looks for leaks.
 
 mod debian;
 mod drivers;
@@ -9,11 +10,12 @@ mod lab;
 mod models;
 mod sanitize;
 mod shell;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask lab | test [--no-lab] [--release] | models | sanitize [address] [thread] [miri] | help";
+const USAGE: &str = "usage: cargo xtask lab | test [--no-lab] [--release] | models | soak | sanitize [address] [thread] [miri] | help";
 
 const HELP: &str = "\
 lab   build the test lab: a Debian tree with QEMU, and guest kernels with their display drivers (needs root; idempotent)
@@ -22,6 +24,8 @@ test  build the lab if it is missing, run all tests, sum up what passed, failed 
         --release  test optimised programs
 models  run what is concurrent about a device under every interleaving that a model checker tries
 sanitize  run the tests that need no lab under sanitizers, and the core tier under miri (needs a nightly toolchain; all without arguments)
+soak  a day's worth of events in some minutes, optimised: a million queries, 100000 mode sets, 10000 connections, 1000 devices;
+      then descriptors, threads, mappings and memory must be as before
 
 VFIO_GFX_LAB            where the lab is (default: vfio-gfx-lab in $XDG_CACHE_HOME or ~/.cache)
 VFIO_GFX_DEBIAN_MIRROR  Debian mirror to build it from (default: the host's, if it is Debian, else debootstrap's)
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
             Some(tools) => sanitize::run(&tools),
             None => return bad_usage(),
         },
+        ["soak"] => soak::run(),
         _ => return bad_usage(),
     };
     match result {

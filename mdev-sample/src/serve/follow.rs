@@ -42,8 +42,11 @@ impl Follower {
         sockets: &Path,
         workshop: &mut Workshop,
     ) -> Result<Self, Box<dyn Error>> {
-        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let watch = workshop.server.watch(inotify.as_fd().try_clone_to_owned()?)?;
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
+            .map_err(|errno| Unfollowed(directory.path().to_owned(), errno))?;
+        let watched = inotify.as_fd().try_clone_to_owned().and_then(|fd| workshop.server.watch(fd));
+        let watch =
+            watched.map_err(|error| format!("cannot wait for changes of the definitions: {error}"))?;
         let sockets = sockets.to_owned();
         let (served, complaints) = (BTreeMap::new(), BTreeMap::new());
         let mut follower = Self { directory, sockets, inotify, watch, served, complaints };

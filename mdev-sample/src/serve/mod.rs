@@ -3,6 +3,7 @@
 mod activation;
 mod follow;
 mod groups;
+mod limits;
 mod rom;
 mod signals;
 mod sockets;
@@ -127,20 +128,30 @@ impl Workshop {
     }
 }
 
+fn passed(error: io::Error) -> String {
+    format!("cannot take the sockets that were passed: {error}")
+}
+
 impl Serve {
     pub(crate) fn run(&self) -> Result<(), Box<dyn Error>> {
         // Read before anything else is done: a sandbox has no files.
         let roms = self.groups.0.iter().map(|group| group.rom.as_deref().map(RomFile::read).transpose());
         let roms = roms.collect::<Result<Vec<_>, _>>()?;
         // From here on a signal ends the server, not the process.
-        let signal = signals::first()?;
+        let signal = signals::first().map_err(|error| format!("cannot prepare for signals: {error}"))?;
+        limits::take_all_descriptors();
         let mut server = Server::new()?;
-        let signal = server.watch(signal)?;
+        let signal = server.watch(signal).map_err(|error| format!("cannot wait for signals: {error}"))?;
         let interfaces = self.interfaces.map(Offer::interfaces);
         let supervisor = Supervisor::find();
         let grace = Duration::from_secs(self.grace.into());
-        let mut workshop =
-            Workshop { server, sockets: Sockets::passed()?, interfaces, ready: Vec::new(), grace };
+        let mut workshop = Workshop {
+            server,
+            sockets: Sockets::passed().map_err(passed)?,
+            interfaces,
+            ready: Vec::new(),
+            grace,
+        };
         for (group, rom) in self.groups.0.iter().zip(roms) {
             let uuid = group.uuid.unwrap_or_else(Uuid::new_v4);
             workshop.serve(uuid, group.device_type, None, rom, &group.socket)?;

@@ -15,7 +15,7 @@ use crate::target::Target;
 #[derive(Debug, Args)]
 pub(super) struct Crc {
     /// The device.
-    device: Target,
+    pub(super) device: Target,
     /// Wait for this many distinct frames: each differs from the one before it.
     #[arg(long, value_name = "N", default_value_t = 1)]
     frames: u64,

@@ -16,7 +16,7 @@ use crate::target::Target;
 #[derive(Debug, Args)]
 pub(super) struct Info {
     /// The device.
-    device: Target,
+    pub(super) device: Target,
     /// One JSON object.
     #[arg(long)]
     json: bool,

@@ -19,6 +19,10 @@ mod watch;
 use std::error::Error;
 
 use clap::{Parser, Subcommand};
+use vfio_gfx::display::DisplayError;
+
+use crate::console::ConsoleError;
+use crate::target::Target;
 
 /// A console for VFIO display devices.
 ///
@@ -70,18 +74,38 @@ enum Command {
 pub fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
     match cli.command {
         Command::Demo(command) => command.run(),
-        Command::Info(command) => command.run(),
-        Command::Screendump(command) => command.run(),
-        Command::Crc(command) => command.run(),
+        Command::Info(command) => of(&command.device, command.run()),
+        Command::Screendump(command) => of(&command.device, command.run()),
+        Command::Crc(command) => of(&command.device, command.run()),
         Command::Resize(command) => command.run(),
         Command::Link(command) => command.run(),
-        Command::Watch(command) => command.run(),
-        Command::Wait(command) => command.run(),
-        Command::Record(command) => command.run(),
+        Command::Watch(command) => of(&command.device, command.run()),
+        Command::Wait(command) => of(&command.device, command.run()),
+        Command::Record(command) => of(&command.device, command.run()),
         Command::Diff(command) => command.run(),
         Command::Qemu(command) => command.run(),
         Command::RunQemu(command) => command.run(),
         Command::Replay(command) => command.run(),
         Command::Vnc(command) => command.run(),
     }
+}
+
+/// A device that failed while it was looked at.
+#[derive(Debug, thiserror::Error)]
+#[error("{device}")]
+struct Failed {
+    device: Target,
+    #[source]
+    source: Box<dyn Error>,
+}
+
+/// Says which device it was: what the library fails with does not.
+fn of(device: &Target, result: Result<(), Box<dyn Error>>) -> Result<(), Box<dyn Error>> {
+    result.map_err(|source| {
+        if source.is::<ConsoleError>() || source.is::<DisplayError>() {
+            Failed { device: device.clone(), source }.into()
+        } else {
+            source
+        }
+    })
 }

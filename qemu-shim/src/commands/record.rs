@@ -27,7 +27,7 @@ const PROGRESS: Duration = Duration::from_secs(1);
 #[derive(Debug, Args)]
 pub(super) struct Record {
     /// The device.
-    device: Target,
+    pub(super) device: Target,
     /// The file; replaced if it exists. When the guest sets another mode the recording goes on in FILE.2.mkv and so on.
     #[arg(short, long, value_name = "FILE.mkv")]
     output: Recording,

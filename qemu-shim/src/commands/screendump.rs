@@ -18,7 +18,7 @@ use crate::target::Target;
 #[derive(Debug, Args)]
 pub(super) struct Screendump {
     /// The device.
-    device: Target,
+    pub(super) device: Target,
     /// Where to: .png or .ppm decides the format. An existing file is replaced when the picture is complete.
     #[arg(short, long, value_name = "FILE.png|.ppm")]
     output: Output,

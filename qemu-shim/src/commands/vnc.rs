@@ -69,10 +69,7 @@ impl Vnc {
             (Some(certificate), Some(key)) => Some(load_tls(certificate, key)?),
             _ => None,
         };
-        let (stop, signal) = UnixStream::pair()?;
-        for number in [SIGINT, SIGTERM, SIGHUP] {
-            signal_hook::low_level::pipe::register(number, signal.try_clone()?)?;
-        }
+        let stop = stop_signal().map_err(|error| format!("cannot prepare for signals: {error}"))?;
         let console = self.device.console()?;
         let plain = Listener::bind(&self.listen)?;
         let mut ready = vec![format!("qemu-shim: VNC of {} ready on {}", self.device, plain.address())];
@@ -143,4 +140,13 @@ impl Vnc {
         }
         Ok(Some(password))
     }
+}
+
+/// Something that becomes readable when the program is to end.
+fn stop_signal() -> io::Result<UnixStream> {
+    let (stop, signal) = UnixStream::pair()?;
+    for number in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::low_level::pipe::register(number, signal.try_clone()?)?;
+    }
+    Ok(stop)
 }

@@ -18,7 +18,7 @@ use crate::target::Target;
 #[derive(Debug, Args)]
 pub(super) struct Wait {
     /// The device.
-    device: Target,
+    pub(super) device: Target,
     /// The picture to wait for: of the whole screen, or of the region.
     #[arg(long, value_name = "GOLDEN.png")]
     image: PathBuf,

@@ -27,7 +27,7 @@ const CTRL_L: u8 = 0x0c;
 #[derive(Debug, Args)]
 pub(super) struct Watch {
     /// The device.
-    device: Target,
+    pub(super) device: Target,
     /// kitty: the kitty graphics protocol, exact pixels. sixel: 256 colours. blocks: two pixels for each character, with
     /// 24-bit colour. auto: the first of them that the terminal says it can.
     #[arg(long, value_enum, default_value_t = Choice::Auto)]

@@ -169,7 +169,9 @@ impl Recorder {
             Some(file) => Ok(file),
             None => File::create(&path),
         };
-        let matroska = file.and_then(|file| Matroska::new(file, width, height, SystemTime::now()));
+        #[expect(clippy::disallowed_methods, reason = "the date that a file says it is of")]
+        let date = SystemTime::now();
+        let matroska = file.and_then(|file| Matroska::new(file, width, height, date));
         let matroska = matroska.map_err(|error| failed(&path, error))?;
         self.start.get_or_insert(at);
         self.current = Some(Current { matroska, path, size: (width, height), start: at, black: false });

@@ -44,9 +44,6 @@ pub enum ServerError {
     /// The system refuses to wait.
     #[error("cannot wait for viewers")]
     Poll(#[source] io::Error),
-    /// No randomness for challenges.
-    #[error("no random numbers for password challenges")]
-    Random,
 }
 
 /// What a server is made of.
@@ -153,7 +150,7 @@ impl Server {
                 return Ok(());
             }
             if ready.doors {
-                self.accept()?;
+                self.accept();
             }
             if self.is_expecting() && Instant::now() >= self.next_look {
                 // Nobody may have looked for long, and some viewers keep the size that they are first told.
@@ -210,6 +207,11 @@ impl Server {
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
+            // The kernel has no room for the list now: nobody is served worse by waiting a little.
+            Err(errno @ Errno::NOMEM) => {
+                tracing::warn!(%errno, "cannot wait for viewers, pausing");
+                std::thread::sleep(ACCEPT_PAUSE);
+            }
             Err(errno) => return Err(ServerError::Poll(errno.into())),
         }
         let any = |fds: &[PollFd<'_>]| fds.iter().any(|fd| !fd.revents().is_empty());
@@ -223,7 +225,7 @@ impl Server {
         Ok(ready)
     }
 
-    fn accept(&mut self) -> Result<(), ServerError> {
+    fn accept(&mut self) {
         self.accept_after = None;
         for door in &self.doors {
             let (stream, peer) = match door.listener().accept() {
@@ -243,7 +245,10 @@ impl Server {
                 continue;
             }
             let mut challenge = [0; 16];
-            getrandom::fill(&mut challenge).map_err(|_| ServerError::Random)?;
+            if let Err(error) = getrandom::fill(&mut challenge) {
+                tracing::warn!(viewer = %name, "refused: no random numbers for a challenge: {error}");
+                continue;
+            }
             let mut policy = self.settings.policy.clone();
             let channel = match door {
                 Door::Plain(_) => Channel::plain(stream),
@@ -270,7 +275,6 @@ impl Server {
                 wish: None,
             });
         }
-        Ok(())
     }
 
     /// Reads from everybody, and answers.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
@@ -67,8 +67,8 @@ pub struct Server {
     graces: BTreeMap<u64, u64>,
     connections: BTreeMap<u64, Connection>,
     next_token: u64,
-    /// Not accepting: the process is out of descriptors.
-    paused: bool,
+    /// Until when nothing is accepted: the process is out of descriptors.
+    paused: Option<Instant>,
     /// What happened and is not told yet.
     happened: VecDeque<ServerEvent>,
 }
@@ -92,7 +92,7 @@ impl Server {
             graces: BTreeMap::new(),
             connections: BTreeMap::new(),
             next_token: FIRST_TOKEN,
-            paused: false,
+            paused: None,
             happened: VecDeque::new(),
         })
     }
@@ -180,10 +180,12 @@ impl Server {
             if let Some(event) = self.happened.pop_front() {
                 return Ok(event);
             }
-            let pause = self.paused.then_some(ACCEPT_PAUSE);
+            let pause = self.paused.map(|end| end.saturating_duration_since(Instant::now()));
             self.wait(&mut events, pause)?;
-            if std::mem::take(&mut self.paused) {
-                self.watch_listeners(true)?;
+            // Whatever else wakes us up: a busy client does not have us try again at each of its messages.
+            if pause.is_some() && self.paused.is_some_and(|end| end <= Instant::now()) {
+                self.paused = None;
+                self.watch_listeners(true);
             }
             for event in &events {
                 match event.data.u64() {
@@ -194,11 +196,8 @@ impl Server {
                     token if self.endpoints.contains_key(&token) => self.accept(token),
                     token if self.timers.contains_key(&token) => self.look_again(token),
                     token if self.graces.contains_key(&token) => self.time_is_up(token),
-                    token => self.serve_event(token, event.flags)?,
+                    token => self.serve_event(token, event.flags),
                 }
-            }
-            if self.paused {
-                self.watch_listeners(false)?;
             }
         }
     }
@@ -221,37 +220,36 @@ impl Server {
     }
 
     /// Moves one connection forward, to its end if the peer is gone.
-    fn serve_event(&mut self, token: u64, flags: epoll::EventFlags) -> Result<(), ServerError> {
-        self.serve(token)?;
+    fn serve_event(&mut self, token: u64, flags: epoll::EventFlags) {
+        self.serve(token);
         // What it sent before it went is still read; the socket's buffer bounds it.
         while flags.contains(epoll::EventFlags::HUP) && self.connections.contains_key(&token) {
-            self.serve(token)?;
+            self.serve(token);
         }
-        Ok(())
     }
 
-    fn serve(&mut self, token: u64) -> Result<(), ServerError> {
-        let Some(connection) = self.connections.get_mut(&token) else {
-            return Ok(());
-        };
+    fn serve(&mut self, token: u64) {
+        let Some(connection) = self.connections.get_mut(&token) else { return };
         let was_writing = connection.is_writing();
         let advanced = {
             let _entered = self.endpoints.get(&connection.endpoint).map(|endpoint| endpoint.span.enter());
             connection.advance()
         };
-        match advanced {
-            Ok(wants) => {
-                if (wants == Wants::Write) != was_writing {
-                    let flags = match wants {
-                        Wants::Read => epoll::EventFlags::IN,
-                        Wants::Write => epoll::EventFlags::OUT,
-                    };
-                    epoll::modify(&self.epoll, &connection.stream, epoll::EventData::new_u64(token), flags)?;
-                }
+        let advanced = advanced.and_then(|wants| {
+            if (wants == Wants::Write) == was_writing {
+                return Ok(());
             }
-            Err(reason) => self.forget(token, &reason),
+            let flags = match wants {
+                Wants::Read => epoll::EventFlags::IN,
+                Wants::Write => epoll::EventFlags::OUT,
+            };
+            // A connection that cannot be waited for is lost; the others are not.
+            epoll::modify(&self.epoll, &connection.stream, epoll::EventData::new_u64(token), flags)
+                .map_err(Gone::Failed)
+        });
+        if let Err(reason) = advanced {
+            self.forget(token, &reason);
         }
-        Ok(())
     }
 
     /// Ends a connection. Closing its descriptor takes it out of the epoll set.

@@ -61,16 +61,17 @@ impl BoundSocket {
         let temporary = path.with_file_name(name);
         // A leftover of a process that had our number; nobody else makes this name.
         let _ = std::fs::remove_file(&temporary);
-        let listener = UnixListener::bind(&temporary).map_err(create)?;
-        let publish = || -> io::Result<(u64, u64)> {
+        let publish = || -> io::Result<(UnixListener, (u64, u64))> {
+            // It may fail with the file there: that is made before it listens.
+            let listener = UnixListener::bind(&temporary)?;
             std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o600))?;
             listener.set_nonblocking(true)?;
             let metadata = std::fs::symlink_metadata(&temporary)?;
             renameat_with(CWD, &temporary, CWD, path, RenameFlags::NOREPLACE)?;
-            Ok((metadata.dev(), metadata.ino()))
+            Ok((listener, (metadata.dev(), metadata.ino())))
         };
         match publish() {
-            Ok(id) => Ok(Self { listener, path: path.to_owned(), id: Some(id) }),
+            Ok((listener, id)) => Ok(Self { listener, path: path.to_owned(), id: Some(id) }),
             Err(error) => {
                 let _ = std::fs::remove_file(&temporary);
                 Err(if error.kind() == io::ErrorKind::AlreadyExists {

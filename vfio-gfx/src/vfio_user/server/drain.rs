@@ -33,7 +33,7 @@ impl Server {
                 break;
             }
             for event in &events {
-                self.serve_event(event.data.u64(), event.flags)?;
+                self.serve_event(event.data.u64(), event.flags);
             }
         }
         for endpoint in endpoints.values() {

@@ -2,13 +2,14 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use tracing::{Span, info_span, warn};
 
-use super::{BindError, BoundSocket, Connection, EndpointId, MAX_CONNECTIONS, Server, ServerError, setup};
+use super::{ACCEPT_PAUSE, BindError, BoundSocket, Connection, EndpointId, MAX_CONNECTIONS, Server, setup};
 use crate::device::SharedDevice;
 use crate::vfio_user::{Session, VmmSlot};
 
@@ -60,14 +61,18 @@ impl Server {
         Ok(EndpointId(token))
     }
 
-    pub(super) fn watch_listeners(&self, on: bool) -> Result<(), ServerError> {
+    /// Looks for connections, or does not for a while. Where the system refuses that, connections are looked for when they
+    /// need not be, or again after the next pause.
+    pub(super) fn watch_listeners(&mut self, on: bool) {
         let flags = if on { epoll::EventFlags::IN } else { epoll::EventFlags::empty() };
         for (token, endpoint) in &self.endpoints {
-            if let Some(listener) = &endpoint.listener {
-                epoll::modify(&self.epoll, listener.as_fd(), epoll::EventData::new_u64(*token), flags)?;
+            let Some(listener) = &endpoint.listener else { continue };
+            let data = epoll::EventData::new_u64(*token);
+            if let Err(error) = epoll::modify(&self.epoll, listener.as_fd(), data, flags) {
+                warn!(%error, on, "cannot change what is waited for");
+                self.paused = Some(Instant::now() + ACCEPT_PAUSE);
             }
         }
-        Ok(())
     }
 
     /// A device's timer expired.
@@ -89,7 +94,9 @@ impl Server {
                 let errno = Errno::from_io_error(&error);
                 if matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) {
                     warn!(%error, "cannot accept a connection, pausing");
-                    self.paused = true;
+                    self.paused = Some(Instant::now() + ACCEPT_PAUSE);
+                    drop(_entered);
+                    self.watch_listeners(false);
                 }
                 return;
             }
@@ -99,9 +106,11 @@ impl Server {
             return;
         }
         let data = epoll::EventData::new_u64(token);
-        if stream.set_nonblocking(true).is_err()
-            || epoll::add(&self.epoll, &stream, data, epoll::EventFlags::IN).is_err()
-        {
+        let watched = stream
+            .set_nonblocking(true)
+            .and_then(|()| Ok(epoll::add(&self.epoll, &stream, data, epoll::EventFlags::IN)?));
+        if let Err(error) = watched {
+            warn!(%error, "cannot wait for a new connection: closed");
             return;
         }
         endpoint.connections += 1;

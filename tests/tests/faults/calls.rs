@@ -1,0 +1,216 @@
+//! Every system call that a running program makes fails, each once, one at a time.
+//!
+//! A round arms a fault, has clients do all that there is to do, and then looks: did it happen; is the program still there,
+//! asleep, with what it held before; is a new client served as ever. The next round has the next call of the kind fail, until
+//! there are no more.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tempfile::TempDir;
+use vfio_gfx_tests::call;
+use vfio_gfx_tests::inject::{Call, Fault, Faulty};
+use vfio_gfx_tests::process::Running;
+use vfio_gfx_tests::programs::{Server, program};
+use vfio_gfx_tests::skip;
+use vfio_gfx_tests::usage::{Usage, falls_asleep};
+use vfio_gfx_tests::viewer::whole_visit;
+use vfio_gfx_tests::vmm::{Vmm, console, look, whole_life};
+
+const START: Duration = Duration::from_secs(60);
+/// Buffers keep some of their size.
+const SLACK_KIB: u64 = 2048;
+/// Beyond this many of a kind only every seventh fails: they are the same few places of the program over and over.
+const FIRST: u32 = 24;
+
+/// What a call may fail with.
+struct Kind {
+    call: Call,
+    /// With these it is as if nothing had happened: clients get what they asked for.
+    unnoticed: &'static [Errno],
+    /// With these a client may be let down; no other is.
+    noticed: &'static [Errno],
+}
+
+const fn kind(call: Call, unnoticed: &'static [Errno], noticed: &'static [Errno]) -> Kind {
+    Kind { call, unnoticed, noticed }
+}
+
+impl Kind {
+    /// The fault of a round: each errno in the first rounds, then one after the other. Whether it may be noticed.
+    fn fault(&self, round: u32) -> Option<(Fault, bool)> {
+        let all = self.unnoticed.len() + self.noticed.len();
+        let kinds = u32::try_from(all).ok()?;
+        let (nth, which) = match round.checked_sub(3 * kinds) {
+            None => (1 + round / kinds, round % kinds),
+            Some(later) if later < FIRST => (4 + later, later % kinds),
+            Some(later) => (4 + FIRST + 7 * (later - FIRST), later % kinds),
+        };
+        let which = which as usize;
+        let errno = self.unnoticed.iter().chain(self.noticed).nth(which)?;
+        Some((Fault { call: self.call, nth, errno: *errno }, which >= self.unnoticed.len()))
+    }
+}
+
+const INTR: Errno = Errno::INTR;
+const AGAIN: Errno = Errno::AGAIN;
+const NOMEM: Errno = Errno::NOMEM;
+const MFILE: Errno = Errno::MFILE;
+const NFILE: Errno = Errno::NFILE;
+
+const OF_THE_SERVER: &[Kind] = &[
+    kind(call!(epoll_pwait), &[INTR], &[]),
+    kind(call!(recvmsg), &[INTR, AGAIN], &[NOMEM, Errno::CONNRESET]),
+    kind(call!(sendmsg), &[INTR, AGAIN], &[NOMEM, Errno::PIPE]),
+    kind(call!(accept4), &[INTR, AGAIN, MFILE, NFILE, NOMEM, Errno::NOBUFS], &[Errno::CONNABORTED]),
+    kind(call!(epoll_ctl), &[], &[NOMEM, Errno::NOSPC]),
+    kind(call!(ioctl), &[], &[NOMEM]),
+    kind(call!(fcntl), &[], &[MFILE, NOMEM]),
+    kind(call!(openat), &[INTR], &[MFILE, NFILE, NOMEM]),
+    kind(call!(read), &[INTR], &[NOMEM]),
+    kind(call!(statx), &[NOMEM], &[]),
+    kind(call!(fstat), &[NOMEM], &[]),
+    kind(call!(fstatfs), &[NOMEM], &[]),
+    kind(call!(io_setup), &[NOMEM, AGAIN], &[]),
+    kind(call!(io_submit), &[NOMEM, AGAIN], &[]),
+    kind(call!(timerfd_settime), &[NOMEM], &[]),
+    kind(call!(mmap), &[NOMEM], &[]),
+    kind(call!(munmap), &[NOMEM], &[]),
+    kind(call!(brk), &[NOMEM], &[]),
+];
+
+/// The program with two devices, each on its socket.
+fn serve(calls: &[Call]) -> Result<(Faulty, TempDir, [PathBuf; 2]), String> {
+    let dir = tempfile::tempdir().unwrap();
+    let sockets = ["a.sock", "b.sock"].map(|name| dir.path().join(name));
+    let mut command = Command::new(program("mdev-sample"));
+    command.args(["serve", "--interfaces", "both", "--type", "vgfx-hd", "--socket"]).arg(&sockets[0]);
+    command.args(["--type", "mdpy-vga", "--socket"]).arg(&sockets[1]);
+    command.env("RUST_LOG", "error");
+    let faulty = Faulty::start(calls, None, move || {
+        let mut program = Running::start("mdev-sample", &command);
+        program.expect_line("a.sock", START);
+        program.expect_line("b.sock", START);
+        program
+    })?;
+    Ok((faulty, dir, sockets))
+}
+
+#[test]
+fn no_call_of_a_server_that_fails_harms_another_client() {
+    let calls: Vec<Call> = OF_THE_SERVER.iter().map(|kind| kind.call).collect();
+    let (mut faulty, _dir, [socket, other]) = match serve(&calls) {
+        Ok(served) => served,
+        Err(why) => return skip("no_call_of_a_server_that_fails_harms_another_client", &why),
+    };
+    let pid = faulty.program.id();
+    let mut bystander = console(&other).unwrap();
+    whole_life(&socket).unwrap();
+    falls_asleep(pid, "warm");
+    let before = Usage::of(pid);
+    for kind in OF_THE_SERVER {
+        let mut happened = 0;
+        for round in 0.. {
+            let Some((fault, may_be_noticed)) = kind.fault(round) else { break };
+            faulty.arm(fault);
+            let life = whole_life(&socket);
+            // What the server does at the end of its clients counts too.
+            before.is_back(pid, SLACK_KIB, &fault.to_string());
+            if !faulty.disarm() {
+                life.unwrap_or_else(|e| panic!("before {fault}: {e}"));
+                if fault.nth == 1 {
+                    continue;
+                } else {
+                    break;
+                };
+            }
+            happened += 1;
+            if !may_be_noticed {
+                assert_eq!(life.unwrap_or_else(|e| panic!("{fault}: {e}")), Some((640, 480)), "{fault}");
+            }
+            assert!(faulty.program.is_running(), "{fault} ends the server");
+            assert_eq!(look(&mut bystander).unwrap(), Some((640, 480)), "{fault} disturbs another device");
+            let life = whole_life(&socket).unwrap_or_else(|e| panic!("after {fault}: {e}"));
+            assert_eq!(life, Some((640, 480)), "after {fault}");
+        }
+        falls_asleep(pid, kind.call.name);
+        println!("{}: {happened} failed", kind.call.name);
+    }
+    before.is_back(pid, SLACK_KIB, "at the end");
+}
+
+const OF_VNC: &[Kind] = &[
+    kind(call!(ppoll), &[INTR, NOMEM], &[]),
+    kind(call!(accept4), &[INTR, AGAIN, MFILE, NFILE, NOMEM, Errno::NOBUFS], &[Errno::CONNABORTED]),
+    kind(call!(recvfrom), &[INTR, AGAIN], &[NOMEM, Errno::CONNRESET]),
+    kind(call!(sendto), &[INTR, AGAIN], &[NOMEM, Errno::PIPE]),
+    kind(call!(ioctl), &[], &[NOMEM]),
+    kind(call!(getrandom), &[INTR], &[Errno::IO]),
+    kind(call!(mmap), &[NOMEM], &[]),
+    kind(call!(munmap), &[NOMEM], &[]),
+    kind(call!(brk), &[NOMEM], &[]),
+    kind(call!(read), &[INTR, NOMEM], &[]),
+    // Of the connection to the device.
+    kind(call!(recvmsg), &[INTR], &[]),
+    kind(call!(sendmsg), &[INTR], &[]),
+];
+
+#[test]
+fn no_call_of_vnc_that_fails_harms_another_viewer() {
+    let server = Server::start_with("vgfx-hd", &["--interfaces", "both"]);
+    let mut vmm = Vmm::attach(server.socket()).unwrap();
+    vmm.mode(640, 480).unwrap();
+    let calls: Vec<Call> = OF_VNC.iter().map(|kind| kind.call).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("vnc.sock");
+    let command = vnc(server.socket(), &socket);
+    let faulty = Faulty::start(&calls, None, move || {
+        let mut program = Running::start("qemu-shim vnc", &command);
+        program.expect_line("ready on", START);
+        program
+    });
+    let mut faulty = match faulty {
+        Ok(faulty) => faulty,
+        Err(why) => return skip("no_call_of_vnc_that_fails_harms_another_viewer", &why),
+    };
+    let pid = faulty.program.id();
+    whole_visit(&socket).unwrap();
+    falls_asleep(pid, "warm");
+    let before = Usage::of(pid);
+    for kind in OF_VNC {
+        let mut happened = 0;
+        for round in 0.. {
+            let Some((fault, may_be_noticed)) = kind.fault(round) else { break };
+            faulty.arm(fault);
+            let visit = whole_visit(&socket);
+            before.is_back(pid, SLACK_KIB, &fault.to_string());
+            if !faulty.disarm() {
+                visit.unwrap_or_else(|e| panic!("before {fault}: {e}"));
+                if fault.nth == 1 {
+                    continue;
+                } else {
+                    break;
+                };
+            }
+            happened += 1;
+            if !may_be_noticed {
+                visit.unwrap_or_else(|e| panic!("{fault}: {e}"));
+            }
+            assert!(faulty.program.is_running(), "{fault} ends the server");
+            whole_visit(&socket).unwrap_or_else(|e| panic!("after {fault}: {e}"));
+        }
+        falls_asleep(pid, kind.call.name);
+        println!("{}: {happened} failed", kind.call.name);
+    }
+    before.is_back(pid, SLACK_KIB, "at the end");
+}
+
+/// `qemu-shim vnc` on a device.
+pub(crate) fn vnc(device: &Path, socket: &Path) -> Command {
+    let mut command = Command::new(program("qemu-shim"));
+    command.arg("vnc").arg(format!("vfio-user:{}", device.display())).arg("--listen");
+    command.arg(format!("unix:{}", socket.display())).env("RUST_LOG", "off");
+    command
+}
