@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use thiserror::Error;
+use vfio_gfx::display::DisplayError;
 
 use crate::console::{Console, Refresh};
 use crate::image::{Rows, write_png, write_ppm};
@@ -71,7 +72,11 @@ impl FromStr for Output {
 impl Output {
     /// Writes beside the final place and moves there, so that no one sees half a picture and a failure leaves what was.
     pub(super) fn save(&self, picture: &mut dyn Rows) -> Result<(), Box<dyn Error>> {
-        let failed = |source| ScreendumpError::Save { path: self.path.clone(), source };
+        // Where pixels could not be had it is not the file that is to blame.
+        let failed = |error: io::Error| match error.downcast::<DisplayError>() {
+            Ok(error) => Box::<dyn Error>::from(error),
+            Err(source) => ScreendumpError::Save { path: self.path.clone(), source }.into(),
+        };
         let temporary =
             temporary_name(&self.path).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
         let written = (|| {
@@ -83,7 +88,7 @@ impl Output {
         if written.is_err() {
             let _ = std::fs::remove_file(&temporary);
         }
-        Ok(written.map_err(failed)?)
+        written.map_err(failed)
     }
 }
 

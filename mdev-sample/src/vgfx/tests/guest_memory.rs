@@ -69,6 +69,8 @@ fn a_console_shows_what_the_guest_flips_to_in_its_own_memory() {
         let mut last = [0; 256];
         pixels.read_row(63, &mut last).unwrap();
         assert_eq!(last, [n; 256]);
+        drop(pixels);
+        display.confirm().expect("in no region, and there");
     }
     // Back in video memory.
     stage(&mut device.lock(), 0, &[(MEMORY, 0), (OFFSET_LOW, 0), (OFFSET_HIGH, 0)]);

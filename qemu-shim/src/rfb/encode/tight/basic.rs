@@ -29,6 +29,9 @@ const FULL: u8 = 0;
 const MONO: u8 = 1;
 const INDEXED: u8 = 2;
 
+/// Highest compression level of pixels of many colours: beyond it a photo takes a quarter more time for 1 % fewer bytes.
+const HIGHEST_FULL: u8 = 6;
+
 #[derive(Debug)]
 pub(super) struct Basic {
     level: u8,
@@ -89,7 +92,8 @@ impl Basic {
             encoded.more().extend_from_slice(&self.bytes);
             return Ok(());
         };
-        let deflater = place.get_or_insert_with(|| Deflater::new(self.level, false, Window::Long));
+        let level = if stream == FULL { self.level.min(HIGHEST_FULL) } else { self.level };
+        let deflater = place.get_or_insert_with(|| Deflater::new(level, false, Window::Long));
         self.compressed.clear();
         deflater.feed(&self.bytes, &mut self.compressed)?;
         deflater.flush(&mut self.compressed)?;
