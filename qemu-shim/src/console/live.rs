@@ -20,8 +20,8 @@ impl Console {
     /// # Errors
     /// [`ConsoleError`].
     pub fn live(&mut self) -> Result<Option<Live<'_>>, ConsoleError> {
+        let Some(primary) = self.display.plane(PlaneKind::Primary)? else { return Ok(None) };
         for kind in [PlaneKind::Overlay, PlaneKind::Cursor] {
-            let Some(primary) = self.display.plane(PlaneKind::Primary)? else { return Ok(None) };
             let sprite = if kind == PlaneKind::Cursor { &mut self.cursor } else { &mut self.overlay };
             if sprite.is_on(&mut self.display, &primary)? {
                 return Ok(None);

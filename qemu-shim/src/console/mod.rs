@@ -301,6 +301,8 @@ impl Console {
 
     /// One look at every plane. Returns the primary one as it was read; `None` = the screen is off.
     fn look(&mut self) -> Result<Option<Plane>, ConsoleError> {
+        // The primary one is asked for even so: that is how a device that is gone shows.
+        let is_quiet = self.pace.is_quiet();
         let Some(pixels) = self.display.pixels(PlaneKind::Primary)? else {
             return Ok(None);
         };
@@ -316,12 +318,12 @@ impl Console {
         damage.resize(width, height);
         damage.merge(self.primary.damage());
 
-        let overlay = self.look_at_sprite(PlaneKind::Overlay, &plane)?;
+        let overlay = self.look_at_sprite(PlaneKind::Overlay, &plane, is_quiet)?;
         overlay.add_to(&mut damage);
         self.scene.compose(self.primary.frame(), self.overlay.layer().as_slice(), &damage)?;
         self.scene_damage.merge(&damage);
 
-        let cursor = self.look_at_sprite(PlaneKind::Cursor, &plane)?;
+        let cursor = self.look_at_sprite(PlaneKind::Cursor, &plane, is_quiet)?;
         cursor.add_to(&mut damage);
         // All layers at once: composed one after the other they would be rounded twice.
         match (self.overlay.layer(), self.cursor.layer()) {
@@ -339,9 +341,14 @@ impl Console {
 
     /// Looks at the overlay or the cursor. One that cannot be shown does not take the screen with it: it is left out, and
     /// the log says why. Only a device that is gone is an error.
-    fn look_at_sprite(&mut self, kind: PlaneKind, primary: &Plane) -> Result<sprite::Change, ConsoleError> {
+    fn look_at_sprite(
+        &mut self,
+        kind: PlaneKind,
+        primary: &Plane,
+        is_quiet: bool,
+    ) -> Result<sprite::Change, ConsoleError> {
         let sprite = if kind == PlaneKind::Cursor { &mut self.cursor } else { &mut self.overlay };
-        sprite.look(&mut self.display, primary).or_else(|error| {
+        sprite.look(&mut self.display, primary, is_quiet).or_else(|error| {
             if error.is_gone() {
                 return Err(error);
             }

@@ -37,6 +37,8 @@ pub(super) struct Pace {
     taking: Option<u64>,
     /// Something was told since the device was asked for its flip.
     is_news: bool,
+    /// Something was told since the last look.
+    is_heard: bool,
     /// A plane went off since the last look.
     is_off: bool,
     /// The link state, as far as it is known.
@@ -75,6 +77,12 @@ impl Pace {
         self.watch().is_some()
     }
 
+    /// Whether the planes are what they were at the last look, by the word of a device that tells of changes. Asked once for
+    /// each look.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        !std::mem::take(&mut self.is_heard) && self.is_told()
+    }
+
     /// Sleeps until something is told, or the time is over. Returns what was told.
     fn listen(&mut self, time: Duration) -> Result<DisplayEvents, DisplayError> {
         let Some(watch) = self.watch.as_ref().and_then(Option::as_ref) else {
@@ -82,6 +90,7 @@ impl Pace {
         };
         let told = watch.wait(time)?;
         self.is_news |= !told.is_empty();
+        self.is_heard |= !told.is_empty();
         self.is_off |= told.contains(DisplayEvents::PLANE_OFF);
         Ok(told)
     }

@@ -61,6 +61,8 @@ pub(super) struct Sprite {
     /// The device has none: not asked for again.
     is_absent: bool,
     is_on: bool,
+    /// The device said that it is off, and nothing was wrong since.
+    is_known_off: bool,
     /// Where it is and what it looks like. An overlay has a hotspot of 0.
     picture: Cursor,
     /// What was seen last; its memory is used for the next look.
@@ -71,7 +73,8 @@ pub(super) struct Sprite {
 impl Sprite {
     pub(super) fn new(kind: PlaneKind) -> Self {
         let picture = Cursor::default();
-        Self { kind, is_absent: false, is_on: false, picture, next: Vec::new(), bytes: Vec::new() }
+        let (next, bytes) = (Vec::new(), Vec::new());
+        Self { kind, is_absent: false, is_on: false, is_known_off: false, picture, next, bytes }
     }
 
     /// It as a cursor, while it is on.
@@ -93,6 +96,7 @@ impl Sprite {
 
     /// It is not there any more. Returns whether it was.
     pub(super) fn clear(&mut self) -> bool {
+        self.is_known_off = false;
         std::mem::take(&mut self.is_on)
     }
 
@@ -122,10 +126,20 @@ impl Sprite {
         Ok(None)
     }
 
-    /// Brings it up to date.
-    pub(super) fn look(&mut self, display: &mut Display, primary: &Plane) -> Result<Change, ConsoleError> {
+    /// Brings it up to date. `is_quiet`: no plane has gone on since the last look, so that one that was off is not asked for.
+    pub(super) fn look(
+        &mut self,
+        display: &mut Display,
+        primary: &Plane,
+        is_quiet: bool,
+    ) -> Result<Change, ConsoleError> {
+        if is_quiet && self.is_known_off {
+            return Ok(Change::default());
+        }
         if self.query(display, primary)?.is_none() {
-            return Ok(self.clear_change());
+            let change = self.clear_change();
+            self.is_known_off = true;
+            return Ok(change);
         }
         let Some(pixels) = display.pixels(self.kind)? else {
             return Ok(self.clear_change());

@@ -52,6 +52,22 @@ fn nobody_looks_while_nobody_watches() {
     assert_eq!(rest(), 0, "it is gone");
 }
 
+/// A device that tells of changes is not asked for planes that were off: ten looks a second, one question each.
+#[test]
+fn at_rest_there_is_one_question_a_look() {
+    let stage = Stage::new("vgfx-hd");
+    stage.mode(640, 480);
+    let mut viewer = Viewer::connect(&stage.path);
+    viewer.update(false);
+    viewer.request(true);
+    // Until it looks as rarely as it ever does.
+    std::thread::sleep(Duration::from_millis(1500));
+    let before = stage.looks.load(Ordering::Relaxed);
+    std::thread::sleep(Duration::from_secs(1));
+    let looks = stage.looks.load(Ordering::Relaxed) - before;
+    assert!((1..=15).contains(&looks), "{looks} questions in a second");
+}
+
 #[test]
 fn sizes_are_followed_by_those_who_can_and_cut_for_those_who_cannot() {
     let stage = Stage::new("mbochs-small");
