@@ -5,10 +5,10 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, memfd_create};
-use vfio_gfx::abi::{Interface, PlaneKind};
+use vfio_gfx::abi::{Errno, Interface, PlaneKind};
 use vfio_gfx::display::{Display, DisplayError, Remote};
 use vfio_gfx::plane::Source;
 use vfio_gfx::vfio_user::{Client, ClientError, Command, Role};
@@ -17,6 +17,8 @@ use vfio_gfx::vfio_user::{Client, ClientError, Command, Role};
 const GUEST: u64 = 0x10_0000;
 /// How much there is of it.
 const GUEST_SIZE: u64 = 0x10_0000;
+/// How long the place of a VMM that has gone may take to be free.
+const FREE: Duration = Duration::from_secs(5);
 
 /// Registers of a Bochs display, by their number.
 const DISPI: u64 = 0x500;
@@ -169,7 +171,7 @@ pub fn export(display: &mut Display) -> Result<(), DisplayError> {
 /// # Errors
 /// The first that one of them met.
 pub fn whole_life(path: &Path) -> Result<Option<(u32, u32)>, DisplayError> {
-    let mut vmm = Vmm::attach(path)?;
+    let mut vmm = attach_when_free(path)?;
     let memory = vmm.video_memory()?;
     vmm.grant(guest_memory())?;
     vmm.mode(640, 480)?;
@@ -186,6 +188,19 @@ pub fn whole_life(path: &Path) -> Result<Option<(u32, u32)>, DisplayError> {
     let size = look(&mut display);
     drop(memory);
     size
+}
+
+/// Attaches. The server may not have seen yet that the last VMM has gone.
+fn attach_when_free(path: &Path) -> Result<Vmm, ClientError> {
+    let start = Instant::now();
+    loop {
+        match Vmm::attach(path) {
+            Err(ClientError::Refused { errno: Errno::EBUSY, .. }) if start.elapsed() < FREE => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            attached => return attached,
+        }
+    }
 }
 
 fn words(words: &[u32]) -> Vec<u8> {

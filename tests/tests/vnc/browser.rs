@@ -62,6 +62,12 @@ impl Browser {
     /// Calls a method, and returns what it returns.
     #[track_caller]
     fn call(&mut self, method: &str, parameters: &Value) -> Value {
+        self.try_call(method, parameters).unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    /// The same; what the browser refuses is an error.
+    #[track_caller]
+    fn try_call(&mut self, method: &str, parameters: &Value) -> Result<Value, String> {
         self.last += 1;
         let mut request = json!({ "id": self.last, "method": method, "params": parameters });
         if let Some(session) = &self.session {
@@ -73,8 +79,10 @@ impl Browser {
             let Message::Text(text) = message else { continue };
             let answer: Value = serde_json::from_str(&text).expect("DevTools is JSON");
             if answer["id"] == json!(self.last) {
-                assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
-                return answer["result"].clone();
+                return match &answer["error"] {
+                    Value::Null => Ok(answer["result"].clone()),
+                    error => Err(error.to_string()),
+                };
             }
         }
     }
@@ -93,7 +101,8 @@ impl Browser {
 
     fn evaluate(&mut self, expression: &str) -> Result<Value, String> {
         let parameters = json!({ "expression": expression, "returnByValue": true });
-        let result = self.call("Runtime.evaluate", &parameters);
+        // A tab has nothing to evaluate in between two pages.
+        let result = self.try_call("Runtime.evaluate", &parameters)?;
         match &result["exceptionDetails"] {
             Value::Null => Ok(result["result"]["value"].clone()),
             error => Err(error["exception"]["description"].to_string()),
