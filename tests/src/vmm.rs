@@ -190,7 +190,8 @@ pub fn whole_life(path: &Path) -> Result<Option<(u32, u32)>, DisplayError> {
     size
 }
 
-/// Attaches. The server may not have seen yet that the last VMM has gone.
+/// Attaches. The last VMM's connection may have no end yet: a program that another test starts at this moment has our
+/// descriptors until it executes.
 fn attach_when_free(path: &Path) -> Result<Vmm, ClientError> {
     let start = Instant::now();
     loop {
