@@ -57,8 +57,14 @@ fn nobody_looks_while_nobody_watches() {
 fn at_rest_there_is_one_question_a_look() {
     let stage = Stage::new("vgfx-hd");
     stage.mode(640, 480);
+    stage.draw(0, &bytes(vec![0x12_3456; 640 * 480]));
     let mut viewer = Viewer::connect(&stage.path);
+    viewer.set_encodings(&[0, DESKTOP_SIZE]);
     viewer.update(false);
+    while viewer.pixels != vec![0x12_3456; 640 * 480] {
+        viewer.update(true);
+    }
+    // Nothing changes any more: this one is not answered.
     viewer.request(true);
     // Until it looks as rarely as it ever does.
     std::thread::sleep(Duration::from_millis(1500));
