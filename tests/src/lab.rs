@@ -97,6 +97,12 @@ impl Lab {
         Ok(lab)
     }
 
+    /// The lab, or nothing if `test` is to be [skipped](crate::skip).
+    #[must_use]
+    pub fn for_test(test: &str) -> Option<Self> {
+        Self::open().inspect_err(|why| crate::skip(test, why)).ok()
+    }
+
     /// Whether every step of provisioning is done, for this [`LAYOUT`].
     #[must_use]
     pub fn is_ready(&self) -> bool {

@@ -25,7 +25,30 @@ pub mod usage;
 pub mod viewer;
 pub mod vmm;
 
-use std::io::Write as _;
+use std::{
+    io::Write as _,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long a guest or a program may take to do what was asked of it: drivers and compositors work when they find the time.
+pub const SOON: Duration = Duration::from_secs(180);
+
+/// What `check` found, tried again and again until it finds it.
+///
+/// # Panics
+/// With `what` and the last error, after [`SOON`].
+#[track_caller]
+pub fn eventually<T>(what: &str, mut check: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + SOON;
+    loop {
+        match check() {
+            Ok(found) => return found,
+            Err(error) => assert!(Instant::now() < deadline, "{what}: {error}"),
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+}
 
 /// Environment variable naming the file to which skipped tests append one line each.
 pub const SKIP_LOG: &str = "VFIO_GFX_SKIP_LOG";

@@ -190,13 +190,10 @@ impl Server {
         self.process = serve(&self.command, &self.socket);
     }
 
-    /// QEMU's `-device` argument for this device.
+    /// QEMU's `-device` argument for this device; see [`vfio_user_pci`].
     #[must_use]
-    pub fn qemu_device(&self) -> String {
-        format!(
-            r#"{{"driver":"vfio-user-pci","socket":{{"type":"unix","path":"{}"}}}}"#,
-            self.socket.display()
-        )
+    pub fn qemu_device(&self, rest: &str) -> String {
+        vfio_user_pci(&self.socket, rest)
     }
 
     /// Where it is served.
@@ -234,4 +231,12 @@ impl Server {
         self.ask("screendump", &["-o", file])?;
         Screen::read_png(&path)
     }
+}
+
+/// QEMU's `-device` argument, and its monitor's for `device_add`, for the device that is served at `socket`. `rest` are
+/// further properties, such as `,"id":"gpu","bus":"slot1"`.
+#[must_use]
+pub fn vfio_user_pci(socket: &Path, rest: &str) -> String {
+    let path = socket.display();
+    format!(r#"{{"driver":"vfio-user-pci","socket":{{"type":"unix","path":"{path}"}}{rest}}}"#)
 }

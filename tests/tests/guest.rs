@@ -4,38 +4,17 @@
 //! Each test has a device and a guest of its own, so that they can run at the same time; without a lab
 //! (`cargo xtask lab`) they are skipped.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use vfio_gfx_tests::{
-    checksum,
+    SOON, checksum, eventually,
     guest::{Config, Guest},
     lab::{Kernel, Lab},
     picture,
     process::{Running, run},
     programs::{Server, artifacts},
-    qmp, skip,
+    qmp,
 };
-
-/// How long a driver may take to bring what was drawn to the screen: it flushes when it finds the time.
-const FLUSH: Duration = Duration::from_secs(20);
-
-/// The lab, or nothing if `test` is to be skipped.
-fn lab(test: &str) -> Option<Lab> {
-    Lab::open().inspect_err(|why| skip(test, why)).ok()
-}
-
-/// Repeats `check` until it succeeds.
-#[track_caller]
-fn eventually(what: &str, mut check: impl FnMut() -> Result<(), String>) {
-    let deadline = Instant::now() + FLUSH;
-    while let Err(error) = check() {
-        assert!(Instant::now() < deadline, "{what}: {error}");
-        thread::sleep(Duration::from_millis(200));
-    }
-}
 
 /// What a stock driver makes of a device.
 struct Case<'a> {
@@ -62,7 +41,7 @@ impl Scene {
         let (width, height) = case.size;
         let picture = picture::xrgb8888(width, height);
         let server = Server::start(case.device_type);
-        let guest = boot(lab, case, &server.qemu_device(), &picture);
+        let guest = boot(lab, case, &server.qemu_device(""), &picture);
         Self { guest, server, size: case.size, picture }
     }
 
@@ -194,7 +173,7 @@ fn reference(lab: &Lab, case: &Case<'_>) {
 
 #[test]
 fn reference_linux_6_12_on_qemus_own_display() {
-    if let Some(lab) = lab("reference_linux_6_12_on_qemus_own_display") {
+    if let Some(lab) = Lab::for_test("reference_linux_6_12_on_qemus_own_display") {
         let case = Case {
             name: "reference-6.12",
             device_type: "",
@@ -208,7 +187,7 @@ fn reference_linux_6_12_on_qemus_own_display() {
 
 #[test]
 fn reference_newest_linux_on_qemus_own_display() {
-    if let Some(lab) = lab("reference_newest_linux_on_qemus_own_display") {
+    if let Some(lab) = Lab::for_test("reference_newest_linux_on_qemus_own_display") {
         let case = Case {
             name: "reference-newest",
             device_type: "",
@@ -222,7 +201,7 @@ fn reference_newest_linux_on_qemus_own_display() {
 
 #[test]
 fn bochs_drm_of_linux_6_12_drives_mbochs_medium() {
-    if let Some(lab) = lab("bochs_drm_of_linux_6_12_drives_mbochs_medium") {
+    if let Some(lab) = Lab::for_test("bochs_drm_of_linux_6_12_drives_mbochs_medium") {
         let case = Case {
             name: "mbochs-medium-6.12",
             device_type: "mbochs-medium",
@@ -236,7 +215,7 @@ fn bochs_drm_of_linux_6_12_drives_mbochs_medium() {
 
 #[test]
 fn bochs_drm_of_the_newest_linux_drives_mbochs_medium() {
-    if let Some(lab) = lab("bochs_drm_of_the_newest_linux_drives_mbochs_medium") {
+    if let Some(lab) = Lab::for_test("bochs_drm_of_the_newest_linux_drives_mbochs_medium") {
         let case = Case {
             name: "mbochs-medium-newest",
             device_type: "mbochs-medium",
@@ -252,7 +231,7 @@ fn bochs_drm_of_the_newest_linux_drives_mbochs_medium() {
 /// demands.
 #[test]
 fn bochs_drm_of_linux_6_12_drives_mbochs_small() {
-    if let Some(lab) = lab("bochs_drm_of_linux_6_12_drives_mbochs_small") {
+    if let Some(lab) = Lab::for_test("bochs_drm_of_linux_6_12_drives_mbochs_small") {
         let case = Case {
             name: "mbochs-small-6.12",
             device_type: "mbochs-small",
@@ -267,7 +246,7 @@ fn bochs_drm_of_linux_6_12_drives_mbochs_small() {
 /// Our own display, through the region interface, at a size that only its EDID can have told the guest.
 #[test]
 fn bochs_drm_of_linux_6_12_drives_vgfx_hd() {
-    if let Some(lab) = lab("bochs_drm_of_linux_6_12_drives_vgfx_hd") {
+    if let Some(lab) = Lab::for_test("bochs_drm_of_linux_6_12_drives_vgfx_hd") {
         let case = Case {
             name: "vgfx-hd-6.12",
             device_type: "vgfx-hd",
@@ -281,7 +260,7 @@ fn bochs_drm_of_linux_6_12_drives_vgfx_hd() {
 
 #[test]
 fn mdpy_fb_of_linux_6_12_drives_mdpy_xga() {
-    if let Some(lab) = lab("mdpy_fb_of_linux_6_12_drives_mdpy_xga") {
+    if let Some(lab) = Lab::for_test("mdpy_fb_of_linux_6_12_drives_mdpy_xga") {
         let case = Case {
             name: "mdpy-xga-6.12",
             device_type: "mdpy-xga",
@@ -298,7 +277,7 @@ fn mdpy_fb_of_linux_6_12_drives_mdpy_xga() {
 /// Neither a console nor a VMM that is killed takes anybody else down.
 #[test]
 fn the_device_survives_consoles_and_vmms_that_crash() {
-    let Some(lab) = lab("the_device_survives_consoles_and_vmms_that_crash") else {
+    let Some(lab) = Lab::for_test("the_device_survives_consoles_and_vmms_that_crash") else {
         return;
     };
     let case = Case {
@@ -314,7 +293,7 @@ fn the_device_survives_consoles_and_vmms_that_crash() {
     let mut console = Running::start("qemu-shim crc", &console);
     // A checksum a line, and nothing else, is what it prints: it is at work.
     scene.guest.show_text();
-    let line = console.expect_line("", FLUSH);
+    let line = console.expect_line("", SOON);
     assert_eq!(line.trim().len(), 8, "expected 8 hex digits, found {line}");
     console.crash();
     assert!(scene.guest.vmm.is_running() && scene.server.process.is_running());
@@ -326,7 +305,7 @@ fn the_device_survives_consoles_and_vmms_that_crash() {
     screen.unwrap_or_else(|e| panic!("the device does not serve after its VMM was killed: {e}"));
     assert!(scene.server.process.is_running());
 
-    scene.guest = boot(&lab, &case, &scene.server.qemu_device(), &scene.picture);
+    scene.guest = boot(&lab, &case, &scene.server.qemu_device(""), &scene.picture);
     // What the first guest left in the device's memory must not pass for what the second draws.
     scene.expect_no_picture("crash-second-vmm-boot");
     scene.guest.show_picture();

@@ -9,10 +9,11 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use vfio_gfx_tests::{
+    SOON, eventually,
     guest::{Config, Guest},
     lab::{Kernel, Lab},
     picture,
@@ -23,8 +24,6 @@ use vfio_gfx_tests::{
     skip,
 };
 
-/// How long QEMU may take to start, and its screen to show what was drawn.
-const SOON: Duration = Duration::from_secs(30);
 /// What bochs-drm and the firmware choose on an mbochs-medium.
 const SIZE: (u32, u32) = (1024, 768);
 const LIBRARY: &str = "libvfio_gfx_preload.so";
@@ -49,18 +48,6 @@ fn wrapped(words: &[&str], qemu: &Command) -> Command {
     shim.arg("--").arg(qemu.get_program()).args(qemu.get_args());
     shim.envs(qemu.get_envs().filter_map(|(key, value)| Some((key, value?))));
     shim
-}
-
-#[track_caller]
-fn eventually<T>(what: &str, mut check: impl FnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + SOON;
-    loop {
-        match check() {
-            Ok(found) => return found,
-            Err(error) => assert!(Instant::now() < deadline, "{what}: {error}"),
-        }
-        thread::sleep(Duration::from_millis(200));
-    }
 }
 
 /// A PC without a disk, whose firmware writes to our display, with a monitor and a VNC server in `dir`.

@@ -7,36 +7,21 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tempfile::TempDir;
 use vfio_gfx_tests::{
+    SOON, eventually,
     guest::{Config, Guest},
     lab::{Kernel, Lab},
     process::{Running, run},
-    programs::{artifacts, program},
+    programs::{artifacts, program, vfio_user_pci},
     qmp,
     screen::Screen,
-    skip,
 };
 
-/// How long anything may take on a machine that does much else.
-const SOON: Duration = Duration::from_secs(90);
 const UUID: &str = "11111111-1111-4111-8111-111111111111";
-
-fn lab(test: &str) -> Option<Lab> {
-    Lab::open().inspect_err(|why| skip(test, why)).ok()
-}
-
-#[track_caller]
-fn eventually(what: &str, mut check: impl FnMut() -> Result<(), String>) {
-    let deadline = Instant::now() + SOON;
-    while let Err(error) = check() {
-        assert!(Instant::now() < deadline, "{what}: {error}");
-        thread::sleep(Duration::from_millis(200));
-    }
-}
 
 /// What a directory defines, served.
 struct Definitions {
@@ -68,9 +53,7 @@ impl Definitions {
     }
 
     fn device(&self, rest: &str) -> String {
-        let path = self.socket();
-        let path = path.display();
-        format!(r#"{{"driver":"vfio-user-pci","id":"gpu","socket":{{"type":"unix","path":"{path}"}}{rest}}}"#)
+        vfio_user_pci(&self.socket(), &format!(r#","id":"gpu"{rest}"#))
     }
 
     fn screenshot(&self, name: &str) -> Result<Screen, String> {
@@ -91,7 +74,7 @@ fn execute(monitor: &Path, command: &str) {
 /// Linux unplugs the card when QEMU asks it to; the device is then free, and another one takes its place.
 #[test]
 fn a_guest_that_is_asked_unplugs_its_card() {
-    let Some(lab) = lab("a_guest_that_is_asked_unplugs_its_card") else { return };
+    let Some(lab) = Lab::for_test("a_guest_that_is_asked_unplugs_its_card") else { return };
     let mut served = Definitions::serve("3600");
     served.create();
     let device = served.device("");
@@ -115,7 +98,7 @@ fn a_guest_that_is_asked_unplugs_its_card() {
 /// memory is mapped anew and every message about it refused.
 #[test]
 fn a_machine_that_cannot_be_asked_goes_on_without() {
-    let Some(lab) = lab("a_machine_that_cannot_be_asked_goes_on_without") else { return };
+    let Some(lab) = Lab::for_test("a_machine_that_cannot_be_asked_goes_on_without") else { return };
     let mut served = Definitions::serve("1");
     served.create();
     let dir = tempfile::tempdir().expect("a temporary directory can be made");

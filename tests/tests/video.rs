@@ -6,11 +6,12 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::process::Signal;
 use vfio_gfx_tests::{
+    eventually,
     guest::{Config, Guest},
     lab::{Kernel, Lab},
     picture,
@@ -20,8 +21,6 @@ use vfio_gfx_tests::{
     skip,
 };
 
-/// How long a driver may take to bring what was drawn to the screen.
-const FLUSH: Duration = Duration::from_secs(20);
 /// How long a recorder may take to begin or to end, and FFmpeg for a recording.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The guest's mode.
@@ -83,15 +82,10 @@ fn decode(lab: &Lab, path: &Path) -> Vec<Vec<u8>> {
 #[track_caller]
 fn shown(server: &Server, guest: &mut Guest, drawn: &[u8]) -> Screen {
     guest.show_picture();
-    let deadline = Instant::now() + FLUSH;
-    loop {
-        let screen = server.screenshot("recorded");
-        match screen.and_then(|it| it.expect_xrgb8888(SIZE.0, SIZE.1, drawn).map(|()| it)) {
-            Ok(screen) => return screen,
-            Err(why) => assert!(Instant::now() < deadline, "the picture does not appear: {why}"),
-        }
-        thread::sleep(Duration::from_millis(200));
-    }
+    eventually("the picture does not appear", || {
+        let screen = server.screenshot("recorded")?;
+        screen.expect_xrgb8888(SIZE.0, SIZE.1, drawn).map(|()| screen)
+    })
 }
 
 #[test]
@@ -105,8 +99,12 @@ fn ffmpeg_plays_a_recorded_boot() {
     recorder.expect_line("recording ", PATIENCE);
 
     let drawn = picture::xrgb8888(SIZE.0, SIZE.1);
-    let config =
-        Config { kernel: Kernel::Linux612, driver: "bochs", device: &server.qemu_device(), picture: &drawn };
+    let config = Config {
+        kernel: Kernel::Linux612,
+        driver: "bochs",
+        device: &server.qemu_device(""),
+        picture: &drawn,
+    };
     let mut guest = Guest::boot(&lab, config);
     shown(&server, &mut guest, &drawn);
     guest.show_text();

@@ -269,8 +269,8 @@ impl Console {
         self.pace.start(&mut self.display)?;
         let mut attempt = 0;
         loop {
-            self.pace.begin_read(&mut self.display)?;
-            let Some(plane) = self.look()? else {
+            let is_quiet = self.pace.begin_read(&mut self.display)?;
+            let Some(plane) = self.look(is_quiet)? else {
                 return Ok(Refresh::Off);
             };
             if self.scene_damage.is_empty() && self.whole_damage.is_empty() && !self.cursor_changed {
@@ -299,10 +299,9 @@ impl Console {
         !self.pace.is_told() && since.elapsed() >= TORN_FOR
     }
 
-    /// One look at every plane. Returns the primary one as it was read; `None` = the screen is off.
-    fn look(&mut self) -> Result<Option<Plane>, ConsoleError> {
-        // The primary one is asked for even so: that is how a device that is gone shows.
-        let is_quiet = self.pace.is_quiet();
+    /// One look at every plane. Returns the primary one as it was read; `None` = the screen is off. It is asked for even of a
+    /// device that is quiet: that is how one that is gone shows.
+    fn look(&mut self, is_quiet: bool) -> Result<Option<Plane>, ConsoleError> {
         let Some(pixels) = self.display.pixels(PlaneKind::Primary)? else {
             return Ok(None);
         };

@@ -35,10 +35,8 @@ pub(super) struct Pace {
     joined: Joined,
     /// The flip whose frame is about to be taken.
     taking: Option<u64>,
-    /// Something was told since the device was asked for its flip.
-    is_news: bool,
     /// Something was told since the last look.
-    is_heard: bool,
+    is_news: bool,
     /// A plane went off since the last look.
     is_off: bool,
     /// The link state, as far as it is known.
@@ -77,12 +75,6 @@ impl Pace {
         self.watch().is_some()
     }
 
-    /// Whether the planes are what they were at the last look, by the word of a device that tells of changes. Asked once for
-    /// each look.
-    pub(super) fn is_quiet(&mut self) -> bool {
-        !std::mem::take(&mut self.is_heard) && self.is_told()
-    }
-
     /// Sleeps until something is told, or the time is over. Returns what was told.
     fn listen(&mut self, time: Duration) -> Result<DisplayEvents, DisplayError> {
         let Some(watch) = self.watch.as_ref().and_then(Option::as_ref) else {
@@ -90,36 +82,36 @@ impl Pace {
         };
         let told = watch.wait(time)?;
         self.is_news |= !told.is_empty();
-        self.is_heard |= !told.is_empty();
         self.is_off |= told.contains(DisplayEvents::PLANE_OFF);
         Ok(told)
     }
 
-    /// What was told up to now is what will be seen. Asks for the number of the flip only after something was told.
-    pub(super) fn begin_read(&mut self, display: &mut Display) -> Result<(), DisplayError> {
+    /// What was told up to now is what will be seen. Asks for the number of the flip only after something was told. Returns
+    /// whether the planes are what they were at the last look, by the word of a device that tells of changes.
+    pub(super) fn begin_read(&mut self, display: &mut Display) -> Result<bool, DisplayError> {
         self.listen(Duration::ZERO)?;
+        let is_news = std::mem::take(&mut self.is_news);
         self.events = DisplayEvents::empty();
         if std::mem::take(&mut self.is_off) {
             // Its memory may be wanted back. What is still shown is fetched again.
             display.release_buffers();
         }
-        if !self.wanted || !self.is_told() {
-            return Ok(());
+        if !self.is_told() {
+            return Ok(false);
         }
         match self.joined {
-            Joined::No => {
-                self.is_news = false;
+            Joined::No if self.wanted => {
                 let paced = display.backend().pace(Say::Join)?;
                 self.joined = if paced.is_some() { Joined::Yes } else { Joined::Refused };
                 self.link = paced.map(|paced| paced.state.link);
             }
-            Joined::Yes if std::mem::take(&mut self.is_news) => {
+            Joined::Yes if is_news => {
                 let paced = display.backend().pace(Say::Look)?;
                 self.taking = paced.map(|paced| paced.state.requested);
             }
-            Joined::Yes | Joined::Refused => {}
+            Joined::No | Joined::Yes | Joined::Refused => {}
         }
-        Ok(())
+        Ok(!is_news)
     }
 
     /// After a look: says that the frame is taken, unless it is not whole. Whatever was wrong with it, nobody need wait for it.

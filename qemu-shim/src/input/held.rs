@@ -1,17 +1,6 @@
 //! What one of several viewers holds down, so that what it leaves behind can be let go of when it goes.
 //!
 //! The guest has one keyboard and one pointer; which of the viewers holds a key is known only here.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::arithmetic_side_effects,
-        clippy::as_conversions,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic,
-        clippy::unwrap_used
-    )
-)]
 
 use std::collections::BTreeSet;
 

@@ -4,17 +4,6 @@
 //! that needs another shift than the one that is held (another layout at the viewer, or a program that types) gets it for
 //! its own moment, as RFC 6143 §7.5.4 advises; with control, alt or a logo key down nothing is touched, for then shift is part of
 //! the shortcut.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::arithmetic_side_effects,
-        clippy::as_conversions,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic,
-        clippy::unwrap_used
-    )
-)]
 
 use std::collections::BTreeSet;
 

@@ -2,17 +2,6 @@
 //!
 //! For viewers that tell only what a key means. The guest is taken to have a US layout; viewers that tell where a key is
 //! (QEMU extended keys) work with every layout and do not come here.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::arithmetic_side_effects,
-        clippy::as_conversions,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic,
-        clippy::unwrap_used
-    )
-)]
 
 /// Scan code of the left shift key.
 pub const SHIFT_L: u8 = 0x2a;

@@ -5,6 +5,17 @@
 //!
 //! [`Keyboard`](keyboard::Keyboard) and [`Mouse`](mouse::Mouse) turn what viewers say into what hardware does; they are
 //! shared by all sinks, and free of I/O.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,15 +1,4 @@
 //! What an absolute pointer does: where it is on a scale of its own, and which buttons changed.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::arithmetic_side_effects,
-        clippy::as_conversions,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic,
-        clippy::unwrap_used
-    )
-)]
 
 use super::{Pointer, buttons};
 

@@ -1,15 +1,4 @@
 //! Input that waits for a VMM to take it: bounded, and what goes down comes up.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::arithmetic_side_effects,
-        clippy::as_conversions,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic,
-        clippy::unwrap_used
-    )
-)]
 
 use std::collections::VecDeque;
 

@@ -1,15 +1,4 @@
 //! What a client's `SetEncodings` means: what it can decode, in its order of preference, and what else it can do.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::arithmetic_side_effects,
-        clippy::as_conversions,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic,
-        clippy::unwrap_used
-    )
-)]
 
 /// An encoding of pixels that the server can do (RFC 6143 §7.7, rfbproto "Encodings").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -2,8 +2,24 @@
 //!
 //! Everything here is a state machine or a function from bytes to bytes: whoever owns the sockets feeds what arrived and
 //! sends what comes back. No input panics, and none makes more memory be kept than a constant.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
 
 mod bytes;
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    reason = "sums and samples within a picture it was given"
+)]
 pub mod encode;
 pub mod encodings;
 pub mod handshake;

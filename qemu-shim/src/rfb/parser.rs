@@ -3,17 +3,6 @@
 //! Bytes may come in any portions: the messages are the same. A message with a head of fixed size is read when the head is
 //! there; one with a long tail is read piece by piece, keeping what is bounded (encodings, screens) and dropping the rest
 //! (the clipboard, which can be 4 GiB long).
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::arithmetic_side_effects,
-        clippy::as_conversions,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic,
-        clippy::unwrap_used
-    )
-)]
 
 use super::bytes::take;
 use super::message::{ClientMessage, Fence, MAX_ENCODINGS, MAX_FENCE_PAYLOAD, MessageError, Screen};

@@ -1,15 +1,4 @@
 //! How a client wants its pixels: RFC 6143 §7.4's `PIXEL_FORMAT`, checked once so that everything behind it can rely on it.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::arithmetic_side_effects,
-        clippy::as_conversions,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic,
-        clippy::unwrap_used
-    )
-)]
 
 /// Why a client's pixel format is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

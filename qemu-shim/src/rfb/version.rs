@@ -2,17 +2,6 @@
 //!
 //! They differ in their handshake only, and only three were ever published: every other number is a mistake that has a
 //! known meaning (RFC 6143 §7.1.1).
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::arithmetic_side_effects,
-        clippy::as_conversions,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic,
-        clippy::unwrap_used
-    )
-)]
 
 /// Bytes of a `ProtocolVersion` message.
 pub const VERSION_SIZE: usize = 12;

@@ -4,12 +4,13 @@ use std::{ffi::OsStr, fs, path::PathBuf, process::Command};
 
 use tempfile::TempDir;
 use vfio_gfx_tests::{
+    eventually,
     lab::Lab,
     programs::{Server, artifacts},
     qmp, skip,
 };
 
-use super::{Firmware, ROM, SIZE, device, eventually, lab};
+use super::{Firmware, ROM, SIZE};
 
 /// Two machines alike: one with QEMU's own display, and one with ours.
 struct Twins {
@@ -30,7 +31,7 @@ impl Twins {
     ) -> Self {
         let (width, height) = SIZE;
         let displays =
-            [format!("bochs-display,edid=on,xres={width},yres={height}"), device(&server, "gpu", rest)];
+            [format!("bochs-display,edid=on,xres={width},yres={height}"), server.qemu_device(rest)];
         let dirs = [(); 2].map(|()| tempfile::tempdir().expect("a temporary directory can be made"));
         let start = |number: usize| {
             let mut qemu: Command = lab.qemu();
@@ -60,7 +61,7 @@ impl Twins {
 /// With the ROM that QEMU brings along.
 #[test]
 fn seabios_on_pc() {
-    let Some(lab) = lab("firmware::seabios_on_pc") else { return };
+    let Some(lab) = Lab::for_test("firmware::seabios_on_pc") else { return };
     let romfile = format!(r#","romfile":"{ROM}""#);
     let display = (Server::start("mbochs-medium"), romfile.as_str());
     Twins::start(&lab, "pc", 64, display, |_| Vec::new()).expect_same_picture("seabios-pc");
@@ -69,7 +70,7 @@ fn seabios_on_pc() {
 /// With the same ROM, served by the device.
 #[test]
 fn seabios_on_q35_out_of_the_devices_rom() {
-    let Some(lab) = lab("firmware::seabios_on_q35_out_of_the_devices_rom") else { return };
+    let Some(lab) = Lab::for_test("firmware::seabios_on_q35_out_of_the_devices_rom") else { return };
     let rom = lab.seabios(ROM);
     let display = (Server::start_with("mbochs-medium", &[OsStr::new("--rom"), rom.as_os_str()]), "");
     Twins::start(&lab, "q35", 64, display, |_| Vec::new()).expect_same_picture("seabios-q35");
@@ -79,7 +80,7 @@ fn seabios_on_q35_out_of_the_devices_rom() {
 #[test]
 fn ovmf_on_q35() {
     let test = "firmware::ovmf_on_q35";
-    let Some(lab) = lab(test) else { return };
+    let Some(lab) = Lab::for_test(test) else { return };
     let (code, variables) = match lab.ovmf() {
         Ok(files) => files,
         Err(why) => return skip(test, &why),

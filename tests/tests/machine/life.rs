@@ -4,14 +4,15 @@ use std::{ffi::OsStr, path::Path};
 
 use rustix::process::Signal;
 use vfio_gfx_tests::{
+    SOON, eventually,
     guest::{Config, Guest},
-    lab::Kernel,
+    lab::{Kernel, Lab},
     picture,
     programs::Server,
     qmp,
 };
 
-use super::{ROM, SIZE, SOON, device, eventually, execute, lab, witness::Witness};
+use super::{ROM, SIZE, execute, witness::Witness};
 
 /// What bochs-drm chooses on an mbochs-small.
 const SMALL: (u32, u32) = (800, 600);
@@ -70,11 +71,11 @@ fn config(picture: &[u8]) -> Config<'_> {
 /// and plugged; its server killed, and replaced.
 #[test]
 fn a_pc_is_reset_and_its_display_is_plugged_and_lost() {
-    let Some(lab) = lab("life::a_pc_is_reset_and_its_display_is_plugged_and_lost") else { return };
+    let Some(lab) = Lab::for_test("life::a_pc_is_reset_and_its_display_is_plugged_and_lost") else { return };
     let picture = picture::xrgb8888(SIZE.0, SIZE.1);
     let rom = lab.seabios(ROM);
     let mut server = Server::start_with("mbochs-medium", &[OsStr::new("--rom"), rom.as_os_str()]);
-    let gpu = device(&server, "gpu", "");
+    let gpu = server.qemu_device(r#","id":"gpu""#);
     let witness = |name, server: &Server| Witness::start(name, server.socket(), SIZE, &picture);
 
     let boot = witness("pc-boot", &server);
@@ -118,7 +119,7 @@ fn a_pc_is_reset_and_its_display_is_plugged_and_lost() {
 /// the second loses its server, which ends as it should; the guest and the other display go on.
 #[test]
 fn a_q35_has_two_displays_and_loses_each() {
-    let Some(lab) = lab("life::a_q35_has_two_displays_and_loses_each") else { return };
+    let Some(lab) = Lab::for_test("life::a_q35_has_two_displays_and_loses_each") else { return };
     let picture = picture::xrgb8888(SIZE.0, SIZE.1);
     let mut moved = Server::start("mbochs-medium");
     let mut fixed = Server::start("mbochs-small");
@@ -128,9 +129,9 @@ fn a_q35_has_two_displays_and_loses_each() {
         // it anywhere.
         .args(["-device", "pcie-root-port,id=slot2,chassis=2,slot=2,pref32-reserve=32M"])
         .arg("-device")
-        .arg(device(&moved, "moved", r#","bus":"slot1""#))
+        .arg(moved.qemu_device(r#","id":"moved","bus":"slot1""#))
         .arg("-device")
-        .arg(device(&fixed, "fixed", r#","bus":"pcie.0""#));
+        .arg(fixed.qemu_device(r#","id":"fixed","bus":"pcie.0""#));
     let mut guest = Guest::boot_on(&lab, config(&picture), "q35", qemu);
     let monitor = guest.monitor();
     show(&mut guest, &moved, "q35-port", SIZE, &picture);
@@ -140,7 +141,7 @@ fn a_q35_has_two_displays_and_loses_each() {
     unplug(&monitor, "moved");
     expect_off(&moved, "q35-unplugged");
     expect_picture(&fixed, "q35-root-still", SMALL, &picture);
-    plug(&monitor, &device(&moved, "moved", r#","bus":"slot2""#));
+    plug(&monitor, &moved.qemu_device(r#","id":"moved","bus":"slot2""#));
     show(&mut guest, &moved, "q35-other-port", SIZE, &picture);
 
     fixed.restart(Signal::TERM);

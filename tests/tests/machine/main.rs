@@ -12,42 +12,20 @@ use std::{
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::Command,
-    thread,
-    time::{Duration, Instant},
 };
 
 use vfio_gfx_tests::{
+    SOON, eventually,
     lab::Lab,
     process::{Running, run},
     programs::Server,
-    qmp, skip,
+    qmp,
 };
 
-/// How long a machine may take to do what was asked of it: its drivers work when they find the time.
-const SOON: Duration = Duration::from_secs(180);
 /// What bochs-drm and the firmware choose on an mbochs-medium.
 const SIZE: (u32, u32) = (1024, 768);
 /// The firmware of a display with Bochs registers, of the package seabios.
 const ROM: &str = "vgabios-bochs-display.bin";
-
-fn lab(test: &str) -> Option<Lab> {
-    Lab::open().inspect_err(|why| skip(test, why)).ok()
-}
-
-#[track_caller]
-fn eventually(what: &str, mut check: impl FnMut() -> Result<(), String>) {
-    let deadline = Instant::now() + SOON;
-    while let Err(error) = check() {
-        assert!(Instant::now() < deadline, "{what}: {error}");
-        thread::sleep(Duration::from_millis(200));
-    }
-}
-
-/// The device as QEMU knows it: `id`, and `rest`, such as `,"romfile":"..."` or `,"bus":"slot1"`.
-fn device(server: &Server, id: &str, rest: &str) -> String {
-    let path = server.socket().display();
-    format!(r#"{{"driver":"vfio-user-pci","id":"{id}","socket":{{"type":"unix","path":"{path}"}}{rest}}}"#)
-}
 
 #[track_caller]
 fn execute(monitor: &Path, command: &str) {
@@ -80,9 +58,9 @@ impl Firmware {
 /// There must be a server before there is a VMM; which says so.
 #[test]
 fn qemu_says_that_there_is_no_server() {
-    let Some(lab) = lab("qemu_says_that_there_is_no_server") else { return };
+    let Some(lab) = Lab::for_test("qemu_says_that_there_is_no_server") else { return };
     let mut server = Server::start("mbochs-medium");
-    let device = device(&server, "gpu", "");
+    let device = server.qemu_device("");
     let path = server.socket().to_owned();
     server.process.crash();
     let mut qemu = lab.qemu();

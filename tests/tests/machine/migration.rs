@@ -3,17 +3,19 @@
 use std::process::Command;
 
 use vfio_gfx_tests::{
+    eventually,
+    lab::Lab,
     programs::{Server, program},
     qmp,
 };
 
-use super::{Firmware, ROM, device, eventually, execute, lab};
+use super::{Firmware, ROM, execute};
 
 /// A display that QEMU takes for one of the kernel's cannot be migrated, and QEMU says why. With vfio-user-pci QEMU
 /// does not ask: it migrates without the display's state, and the machine that stays is unharmed.
 #[test]
 fn it_is_refused_or_harmless() {
-    let Some(lab) = lab("migration::it_is_refused_or_harmless") else { return };
+    let Some(lab) = Lab::for_test("migration::it_is_refused_or_harmless") else { return };
     let server = Server::start("mbochs-medium");
     let qemu = lab.qemu();
     let mut shim = Command::new(program("qemu-shim"));
@@ -29,7 +31,7 @@ fn it_is_refused_or_harmless() {
     drop(pc);
 
     let mut qemu = lab.qemu();
-    qemu.arg("-device").arg(device(&server, "gpu", &format!(r#","romfile":"{ROM}""#)));
+    qemu.arg("-device").arg(server.qemu_device(&format!(r#","romfile":"{ROM}""#)));
     let dir = tempfile::tempdir().expect("a temporary directory can be made");
     let mut pc = Firmware::start(qemu, "pc", 64, dir.path());
     let mut before = None;

@@ -16,9 +16,7 @@ use std::{
 };
 
 use qemu_shim::{Console, Frame, Refresh, Target, image::write_png};
-use vfio_gfx_tests::programs::artifacts;
-
-use super::eventually;
+use vfio_gfx_tests::{eventually, programs::artifacts};
 
 /// What a display showed from one look to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,11 +12,11 @@ mod xwd;
 
 use std::{fs, path::Path, time::Duration};
 
-use vfio_gfx_tests::{lab::Lab, process::run, screen::Screen, skip};
+use vfio_gfx_tests::{eventually, lab::Lab, process::run, screen::Screen, skip};
 
 use browser::Browser;
 use desktop::Desktop;
-use scene::{ANSWER, LINE, SIZE, Scene, TYPED, Vnc, eventually, write};
+use scene::{ANSWER, LINE, SIZE, Scene, TYPED, Vnc, write};
 use site::Site;
 
 /// How long a program that takes a picture and ends may take.

@@ -2,11 +2,11 @@
 
 use std::{
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use vfio_gfx_tests::{
+    eventually,
     guest::{Config, Guest},
     lab::{Kernel, Lab},
     picture,
@@ -17,8 +17,6 @@ use vfio_gfx_tests::{
 
 /// The mode of the guest until it is given another one.
 pub(crate) const SIZE: (u32, u32) = (1024, 768);
-/// How long a viewer may take to show what is there.
-const SHOWN: Duration = Duration::from_secs(40);
 /// How long the VNC server may take to begin.
 const START: Duration = Duration::from_secs(20);
 /// How long keys may take from a viewer through the guest's shell to its serial line.
@@ -42,7 +40,7 @@ impl Scene {
     pub(crate) fn boot(lab: &Lab) -> Self {
         let picture = picture::xrgb8888(SIZE.0, SIZE.1);
         let server = Server::start("mbochs-medium");
-        let device = server.qemu_device();
+        let device = server.qemu_device("");
         let config = Config { kernel: Kernel::Linux612, driver: "bochs", device: &device, picture: &picture };
         let guest = Guest::boot(lab, config);
         assert_eq!(guest.display.size, SIZE, "framebuffer of the guest");
@@ -122,14 +120,4 @@ pub(crate) fn write(dir: &Path, name: &str, text: &str) -> PathBuf {
     let path = dir.join(name);
     std::fs::write(&path, text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     path
-}
-
-/// Repeats `check` until it succeeds.
-#[track_caller]
-pub(crate) fn eventually(what: &str, mut check: impl FnMut() -> Result<(), String>) {
-    let deadline = Instant::now() + SHOWN;
-    while let Err(error) = check() {
-        assert!(Instant::now() < deadline, "{what}: {error}");
-        thread::sleep(Duration::from_millis(200));
-    }
 }

@@ -3,17 +3,6 @@
 //! Core tier. A file that is no ROM, or is one of another device, would be passed over by every firmware without a word. So it
 //! is judged here, where somebody can be told. Layout: PCI Firmware Specification 3.0, chapter 5.1 (formerly PCI Local Bus
 //! Specification 3.0, chapter 6.3).
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::arithmetic_side_effects,
-        clippy::as_conversions,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic,
-        clippy::unwrap_used
-    )
-)]
 
 use thiserror::Error;
 

@@ -23,6 +23,7 @@ use super::queue::{Event, Queue};
 use super::{InputError, InputSink, Key, Pointer};
 
 mod session;
+#[expect(clippy::arithmetic_side_effects, reason = "shell: times from now on, counts of its own")]
 mod worker;
 
 /// The pause between two attempts to connect.
