@@ -63,7 +63,6 @@ pub(super) struct Tight {
     quality: Option<u8>,
     splitter: Splitter,
     block: Block,
-    scratch: Vec<u8>,
     back: Back,
 }
 
@@ -80,7 +79,6 @@ impl Tight {
             quality: settings.quality.filter(|_| settings.format.bits_per_pixel() > 8),
             splitter: Splitter::default(),
             block: Block { width: 0, values: Vec::new(), indices: Vec::new(), palette: Palette::new() },
-            scratch: Vec::new(),
             back,
         }
     }
@@ -173,11 +171,7 @@ impl Tight {
         if rect.width < LEAST_JPEG_SIDE || rect.height < LEAST_JPEG_SIDE {
             return false;
         }
-        self.scratch.clear();
-        for row in rows(frame, rect) {
-            self.rgb.convert(row, &mut self.scratch);
-        }
-        let Some(picture) = jpeg::encode(&self.scratch, rect, quality) else { return false };
+        let Some(picture) = jpeg::encode(frame, rect, quality) else { return false };
         out.push(JPEG);
         compact_length(picture.len(), out);
         out.extend(picture);
