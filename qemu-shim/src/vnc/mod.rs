@@ -9,6 +9,7 @@
 //! [`rfb`](crate::rfb) knows the bytes, [`net`](crate::net) what carries them, [`Viewer`] what one viewer wants and has;
 //! [`Server`] is the loop around them.
 
+mod connection;
 mod output;
 mod pictures;
 mod scroll;

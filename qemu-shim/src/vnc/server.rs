@@ -12,9 +12,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use thiserror::Error;
 
+use super::connection::Connection;
 use super::pictures::Pictures;
 use super::scroll::Rows;
-use super::viewer::{Goodbye, Room, Viewer, told, wire_size};
+use super::viewer::{Room, Viewer, told, wire_size};
 use crate::console::{Console, ConsoleError, Refresh};
 use crate::input::InputSink;
 use crate::net::{Channel, Listener};
@@ -27,10 +28,6 @@ use crate::rfb::throttle::{Peer, Throttle};
 const NO_PICTURE: &str = " (no picture)";
 /// Most connections at a time.
 pub const MAX_VIEWERS: usize = 64;
-/// Bytes taken from a viewer at a time: the others have their turn in between.
-const PIECE: usize = 2048;
-/// Pieces taken in a row.
-const PIECES: usize = 16;
 /// When no connection can be accepted (too many open files) the next is tried after this.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// Whoever would have to wait longer for an answer because of wrong passwords is not let in at all.
@@ -57,18 +54,6 @@ pub struct Settings {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Whether viewers may ask the guest for another size.
     pub may_resize: bool,
-}
-
-struct Connection {
-    channel: Channel,
-    viewer: Viewer,
-    name: String,
-    /// The viewer was not greeted.
-    is_new: bool,
-    /// The other side is not there any more.
-    hung_up: bool,
-    /// The size that the viewer would have the screen be.
-    wish: Option<(u16, u16)>,
 }
 
 /// A VNC server.
@@ -384,100 +369,6 @@ fn resize(console: &mut Console, is_allowed: bool, viewer: &str, (width, height)
         Err(error) => {
             tracing::info!(viewer, width, height, "no other size: {error}");
             Status::InvalidLayout
-        }
-    }
-}
-
-/// Why a connection is over.
-#[derive(Debug, Error)]
-enum Gone {
-    #[error("closed by the viewer")]
-    Closed,
-    #[error(transparent)]
-    Goodbye(#[from] Goodbye),
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    #[error("refused")]
-    Refused,
-}
-
-impl Connection {
-    fn poll_fd(&self) -> PollFd<'_> {
-        let mut interest = self.channel.interest(!self.viewer.output.is_empty());
-        if !self.viewer.wants_input() {
-            interest.remove(PollFlags::IN);
-        }
-        PollFd::from_borrowed_fd(self.fd(), interest)
-    }
-
-    /// Whether bytes that were received wait above the socket, where no poll sees them.
-    fn may_have_more(&self) -> bool {
-        self.viewer.wants_input() && self.channel.may_have_more()
-    }
-
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.channel.as_fd()
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.channel.deadline().into_iter().chain(self.viewer.deadline()).min()
-    }
-
-    /// Takes what arrived, answers, and sends what can be sent.
-    fn serve(&mut self, room: &mut Room<'_>, tls: Option<&Arc<rustls::ServerConfig>>) -> Result<(), Gone> {
-        if self.channel.deadline().is_some_and(|deadline| deadline <= room.now) {
-            return Err(Gone::Refused);
-        }
-        if self.hung_up && !self.viewer.wants_input() {
-            // Nothing is read that could say so.
-            return Err(Gone::Closed);
-        }
-        let mut goodbye = None;
-        if std::mem::take(&mut self.is_new)
-            || self.viewer.deadline().is_some_and(|deadline| deadline <= room.now)
-        {
-            goodbye = self.viewer.receive(&[], room).err();
-        }
-        let mut piece = [0; PIECE];
-        for _ in 0..PIECES {
-            if goodbye.is_some() || !self.viewer.wants_input() {
-                break;
-            }
-            match self.channel.read(&mut piece) {
-                Ok(0) => return Err(Gone::Closed),
-                Ok(count) => goodbye = self.viewer.receive(&piece[..count], room).err(),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.write()?;
-        if self.viewer.starts_tls() {
-            match tls {
-                Some(config) => self.channel.start_tls(Arc::clone(config), &[], room.now)?,
-                None => return Err(Gone::Refused),
-            }
-            // In TLS the server speaks first: a viewer waits for its challenge, or to be told that there is none.
-            goodbye = self.viewer.receive(&[], room).err();
-        }
-        match goodbye {
-            Some(goodbye) => Err(goodbye.into()),
-            None if self.viewer.is_leaving() && self.viewer.output.is_empty() => Err(Gone::Refused),
-            None => Ok(()),
-        }
-    }
-
-    fn write(&mut self) -> io::Result<()> {
-        while !self.viewer.output.is_empty() {
-            match self.channel.write(self.viewer.output.front()) {
-                Ok(0) => break,
-                Ok(count) => self.viewer.output.consume(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
-        match self.channel.flush() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            result => result,
         }
     }
 }

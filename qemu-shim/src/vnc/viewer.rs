@@ -8,21 +8,23 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use crate::console::Update;
-use crate::damage::{Damage, Rect, TILE};
+use crate::damage::{Damage, Rect};
+use crate::input::InputSink;
 use crate::input::held::Held;
-use crate::input::{InputSink, Pointer};
 use crate::rfb::encode::pseudo::Status;
-use crate::rfb::encodings::{Encoding, Encodings};
+use crate::rfb::encodings::Encodings;
 use crate::rfb::handshake::{Handshake, HandshakeError, Policy, Step};
-use crate::rfb::message::{ClientMessage, MessageError};
+use crate::rfb::message::MessageError;
 use crate::rfb::parser::MessageParser;
 use crate::rfb::pixel_format::{PixelFormat, PixelFormatError};
-use crate::rfb::server_message::{END_OF_CONTINUOUS_UPDATES, server_fence, server_init, xvp_fail};
+use crate::rfb::server_message::server_init;
 use crate::rfb::throttle::{Peer, Throttle};
 
 use super::output::Output;
 use super::scroll::Move;
+
+mod messages;
+mod screen;
 
 /// How long a handshake may take: a person types a password in the middle of it.
 const HANDSHAKE: Duration = Duration::from_secs(120);
@@ -324,155 +326,9 @@ impl Viewer {
         self.state = State::Ready;
     }
 
-    fn obey(&mut self, message: ClientMessage, room: &mut Room<'_>) -> Result<(), Goodbye> {
-        match message {
-            ClientMessage::SetPixelFormat(bytes) => {
-                self.format = PixelFormat::parse(&bytes)?;
-                if let Some(colours) = self.format.colour_map_message() {
-                    self.output.push(&colours);
-                }
-                self.news.cursor = true;
-            }
-            ClientMessage::SetEncodings(list) => self.set_encodings(&list),
-            ClientMessage::FramebufferUpdateRequest { incremental, rect } => {
-                if !incremental {
-                    self.dirty.add(rect);
-                }
-                // A second request before an update is one for both parts; whoever asks twice gets more, not less.
-                self.request = Some(self.request.map_or(rect, |earlier| union(earlier, rect)));
-            }
-            ClientMessage::Key { key, down } => {
-                room.is_active = true;
-                if let Some(sink) = &mut room.sink {
-                    self.held.key(key, down);
-                    told(sink.key(key, down));
-                }
-            }
-            ClientMessage::Pointer { x, y, buttons } => {
-                room.is_active = true;
-                let (width, height) = (self.size.0.into(), self.size.1.into());
-                if let Some(sink) = &mut room.sink {
-                    let pointer = Pointer { x: x.into(), y: y.into(), width, height, buttons };
-                    self.held.pointer(pointer);
-                    told(sink.pointer(pointer));
-                }
-            }
-            // The guest has no clipboard that we could reach.
-            ClientMessage::CutText { .. } => {}
-            ClientMessage::EnableContinuousUpdates { enable, rect } => {
-                if self.continuous.is_some() && !enable {
-                    self.output.push(&END_OF_CONTINUOUS_UPDATES);
-                }
-                self.continuous = enable.then_some(rect);
-            }
-            ClientMessage::Fence(fence) => {
-                if let Some(answer) = fence.answer() {
-                    self.output.push(&server_fence(&answer));
-                }
-            }
-            ClientMessage::Xvp { version, .. } => self.output.push(&xvp_fail(version)),
-            ClientMessage::SetDesktopSize { width, height, .. } => {
-                room.is_active = true;
-                room.resize = Some((width, height));
-            }
-        }
-        Ok(())
-    }
-
-    fn set_encodings(&mut self, list: &[i32]) {
-        let before = std::mem::replace(&mut self.encodings, Encodings::from_list(list));
-        let now = &self.encodings;
-        if now.continuous_updates && !before.continuous_updates {
-            self.output.push(&END_OF_CONTINUOUS_UPDATES);
-        }
-        if now.extended_mouse_buttons && !before.extended_mouse_buttons {
-            self.parser.enable_extended_buttons();
-            self.news.extended_buttons = true;
-        }
-        self.news.extended_key |= now.qemu_extended_key && !before.qemu_extended_key && self.holds_input;
-        self.news.size |= now.extended_desktop_size && !before.extended_desktop_size;
-        // It may have another by now.
-        self.news.name |= now.desktop_name && !before.desktop_name;
-        let drew = self.holds_input && (before.cursor || before.cursor_with_alpha);
-        if drew != self.draws_cursor() {
-            self.news.cursor = true;
-            self.dirty.add_all();
-        }
-    }
-
     /// The answer to [`Room::resize`]: what became of the wish.
     pub fn answer_resize(&mut self, status: Status) {
         self.news.size_answer = Some(status);
-    }
-
-    /// Whether rows that moved may be told to it as such.
-    #[must_use]
-    pub fn takes_copies(&self) -> bool {
-        self.is_ready() && self.encodings.order.contains(&Encoding::CopyRect)
-    }
-
-    /// The screen changed. `moved`: some of it is only elsewhere.
-    pub fn damage(&mut self, update: &Update<'_>, moved: Option<Move>) {
-        if !self.is_ready() {
-            return;
-        }
-        let size = wire_size(update.frame.width(), update.frame.height());
-        if self.size != size && self.can_resize() {
-            self.size = size;
-            self.news.size = true;
-            self.dirty = Damage::new(size.0.into(), size.1.into());
-            self.dirty.add_all();
-            self.moved = None;
-        } else if self.dirty.size() == update.damage.size() {
-            self.add(update.damage, moved);
-        } else if update.resized || !update.damage.is_empty() {
-            // It cannot be told of the other size: it is shown the corner that fits.
-            self.dirty.add_all();
-        }
-        self.news.cursor |= update.cursor_changed && self.draws_cursor();
-    }
-
-    /// The desktop has another name.
-    pub fn rename(&mut self) {
-        self.news.name |= self.encodings.desktop_name;
-    }
-
-    fn add(&mut self, damage: &Damage, moved: Option<Move>) {
-        if damage.is_empty() {
-            return;
-        }
-        if let Some(earlier) = self.moved.take() {
-            // Not sent yet, and the screen has gone on.
-            self.dirty.add(earlier.to);
-        }
-        // Rows can be copied only by a viewer that has all of them as they were, and only if all of them are asked for.
-        let Some(moved) = moved.filter(|_| self.dirty.is_empty() && self.takes_copies() && self.wants_all())
-        else {
-            self.dirty.merge(damage);
-            return;
-        };
-        self.dirty.merge(damage);
-        for row in moved.to.y.div_ceil(TILE)..(moved.to.y + moved.to.height) / TILE {
-            self.dirty.row_mut(row).fill(0);
-        }
-        self.moved = Some(moved);
-    }
-
-    fn wants_all(&self) -> bool {
-        let all = Rect::new(0, 0, self.size.0.into(), self.size.1.into());
-        self.wanted().is_some_and(|wanted| wanted.clipped(all.width, all.height) == all)
-    }
-
-    /// Which part of the screen it is to be sent.
-    pub(super) fn wanted(&self) -> Option<Rect> {
-        match (self.request, self.continuous) {
-            (Some(asked), Some(always)) => Some(union(asked, always)),
-            (asked, always) => asked.or(always),
-        }
-    }
-
-    fn can_resize(&self) -> bool {
-        self.encodings.desktop_size || self.encodings.extended_desktop_size
     }
 }
 
@@ -481,14 +337,6 @@ impl Viewer {
 pub fn wire_size(width: u32, height: u32) -> (u16, u16) {
     let side = |side| u16::try_from(side).unwrap_or(u16::MAX);
     (side(width), side(height))
-}
-
-/// The smallest rectangle that holds both.
-fn union(a: Rect, b: Rect) -> Rect {
-    let (x, y) = (a.x.min(b.x), a.y.min(b.y));
-    let right = a.x.saturating_add(a.width).max(b.x.saturating_add(b.width));
-    let bottom = a.y.saturating_add(a.height).max(b.y.saturating_add(b.height));
-    Rect { x, y, width: right - x, height: bottom - y }
 }
 
 /// The sink says each failure once; the viewer goes on.
