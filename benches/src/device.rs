@@ -67,6 +67,15 @@ pub fn set_mode(vmm: &mut Client, mode: (u16, u16)) -> Result<(), ClientError> {
     mode_set(mode).iter().try_for_each(|(offset, value)| write(vmm, pci_region::BAR2, *offset, value))
 }
 
+/// As [`flip`], through a VMM's connection.
+///
+/// # Errors
+/// What the connection failed with.
+pub fn flip_through(vmm: &mut Client, y: u16) -> Result<(), ClientError> {
+    let (offset, value) = register(Y_OFFSET, y);
+    write(vmm, pci_region::BAR2, offset, &value)
+}
+
 /// Writes a region through a VMM's connection.
 ///
 /// # Errors
