@@ -42,7 +42,7 @@ impl Model for Late {
 
 #[test]
 fn what_happens_without_an_access_is_told() {
-    let served = Served::of(device_with(Box::new(Late::default()), true));
+    let served = Served::of(|| device_with(Box::new(Late::default()), true));
     let mut vmm: Peer = served.vmm();
     let mut displays: Vec<Display> =
         (0..2).map(|_| Display::open(Box::new(Remote::connect(served.path()).unwrap())).unwrap()).collect();
@@ -63,7 +63,7 @@ fn what_happens_without_an_access_is_told() {
 /// Somebody comes to wait while the change is under way already.
 #[test]
 fn whoever_comes_in_between_is_told_too() {
-    let served = Served::of(device_with(Box::new(Late::default()), true));
+    let served = Served::of(|| device_with(Box::new(Late::default()), true));
     served.vmm().write(REGISTERS, 0, &[1]);
     let mut display = Display::open(Box::new(Remote::connect(served.path()).unwrap())).unwrap();
     let watch = display.backend().watch().unwrap().unwrap();
@@ -75,7 +75,7 @@ fn whoever_comes_in_between_is_told_too() {
 /// A console's interrupt is a write to a descriptor of its choice, too.
 #[test]
 fn only_eventfds_are_told() {
-    let served = Served::of(device_with(Box::new(Late::default()), true));
+    let served = Served::of(|| device_with(Box::new(Late::default()), true));
     let mut console = served.console();
     let (reader, writer) = std::io::pipe().unwrap();
     // DATA_EVENTFD | ACTION_TRIGGER on the two first kinds of changes.

@@ -162,17 +162,19 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) fn new() -> Self {
-        Self::start(Turn::shared(), device())
+        Self::of(device)
     }
 
-    /// A device of the caller's.
-    pub(crate) fn of(device: Device) -> Self {
-        Self::start(Turn::shared(), device)
+    /// A device of the caller's, made when it is our turn: who waits for it must not open anything yet.
+    pub(crate) fn of(make: impl FnOnce() -> Device) -> Self {
+        let turn = Turn::shared();
+        Self::start(turn, make())
     }
 
     /// While nothing else in this process opens descriptors.
     pub(crate) fn alone() -> Self {
-        Self::start(Turn::alone(), device())
+        let turn = Turn::alone();
+        Self::start(turn, device())
     }
 
     fn start(turn: Turn, device: Device) -> Self {

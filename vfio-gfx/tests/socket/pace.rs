@@ -58,7 +58,7 @@ fn flip(vmm: &mut Peer) {
 
 #[test]
 fn a_console_joins_takes_and_leaves() {
-    let served = Served::of(device_with(Box::new(Flipping::default()), true));
+    let served = Served::of(|| device_with(Box::new(Flipping::default()), true));
     let (mut vmm, mut console) = (served.vmm(), served.console());
     flip(&mut vmm);
     assert_eq!(pace(&mut console, LOOK, 0), (1, 1, 0), "nobody is waited for");
@@ -82,7 +82,7 @@ fn a_console_joins_takes_and_leaves() {
 
 #[test]
 fn nonsense_is_refused_and_changes_nothing() {
-    let served = Served::of(device_with(Box::new(Flipping::default()), true));
+    let served = Served::of(|| device_with(Box::new(Flipping::default()), true));
     let (mut vmm, mut console) = (served.vmm(), served.console());
     flip(&mut vmm);
     let mut refused = vec![
@@ -112,7 +112,7 @@ fn nonsense_is_refused_and_changes_nothing() {
 
 #[test]
 fn a_device_without_events_has_no_flips_that_wait() {
-    let served = Served::of(device_with(Box::new(Flipping::default()), false));
+    let served = Served::of(|| device_with(Box::new(Flipping::default()), false));
     let mut console = served.console();
     for operation in [LOOK, JOIN, LEAVE] {
         assert_eq!(console.ask(PACE_FLIPS, &request(operation, 0)).refusal(), EOPNOTSUPP);

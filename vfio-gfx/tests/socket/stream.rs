@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
 
 use vfio_gfx::memory::Vram;
 
@@ -138,18 +137,19 @@ fn replies_that_are_never_read() {
     let mut lazy = served.console();
     let before = status_kib("VmRSS");
     let mut writer = lazy.stream().try_clone().unwrap();
+    // For as long as nothing is read: however long the others take.
+    writer.set_write_timeout(None).unwrap();
     let writing = std::thread::spawn(move || {
         for id in 0..READS {
             let place = u64::from(id % 500) * 4096;
             writer.write_all(&message(id, REGION_READ, 0, &access(VRAM, place, 4096))).unwrap();
         }
     });
-    let start = Instant::now();
+    // If they waited for it they would wait for ever, and give up.
     for _ in 0..2000 {
         check_console(&mut console);
         check_vmm(&mut vmm);
     }
-    assert!(start.elapsed().as_secs() < 10, "the others wait");
     let grown = status_kib("VmRSS").saturating_sub(before);
     assert!(grown < 8 << 10, "{grown} KiB for somebody who does not read");
     for id in 0..READS {

@@ -46,13 +46,16 @@ struct Stage {
 
 impl Stage {
     fn new(how: How) -> Self {
-        let mut device = device();
-        device.offer_release_request();
-        Self::with(how, device)
+        Self::with(how, || {
+            let mut device = device();
+            device.offer_release_request();
+            device
+        })
     }
 
-    fn with(how: How, device: Device) -> Self {
+    fn with(how: How, make: impl FnOnce() -> Device) -> Self {
         let turn = Turn::shared();
+        let device = make();
         let dir = tempfile::tempdir().unwrap();
         let device = SharedDevice::new(device);
         let mut server = Server::new().unwrap();
