@@ -133,7 +133,9 @@ pub(crate) fn run(tools: &[Tool]) -> Result<(), String> {
             continue;
         }
         if *tool != Tool::Miri {
-            skipped.push(format!("the sandbox under {tool}: it lets pass none of the calls that the tool makes"));
+            skipped.push(format!(
+                "the sandbox under {tool}: it lets pass none of the calls that the tool makes"
+            ));
         }
         if *tool == Tool::Address {
             skipped.extend(NOT_UNDER_ADDRESS.map(|(test, why)| format!("{test} under {tool}: {why}")));
@@ -180,7 +182,9 @@ mod tests {
     fn programs_under_a_sanitizer_are_not_in_the_sandbox() {
         let is_off = |tool: Tool| {
             let command = tool.command("mdev-sample");
-            command.get_envs().any(|(name, value)| name == "VFIO_GFX_SANDBOX" && value == Some("off".as_ref()))
+            command
+                .get_envs()
+                .any(|(name, value)| name == "VFIO_GFX_SANDBOX" && value == Some("off".as_ref()))
         };
         assert!(is_off(Tool::Address) && is_off(Tool::Thread));
     }
