@@ -294,6 +294,19 @@ mod tests {
     }
 
     #[test]
+    fn only_a_cursor_has_a_hotspot_and_only_a_whole_one() {
+        let hotspot = |kind, x_hot, y_hot| {
+            let raw = PlaneInfo { x_hot, y_hot, ..raw(64, 64, 256, 64 * 256) };
+            Plane::from_raw(&raw, Interface::Region, kind, 0).unwrap().unwrap().hotspot
+        };
+        assert_eq!(hotspot(PlaneKind::Cursor, 3, 4), Some((3, 4)));
+        assert_eq!(hotspot(PlaneKind::Primary, 3, 4), None);
+        for (x, y) in [(HOTSPOT_NONE, 4), (3, HOTSPOT_NONE), (HOTSPOT_NONE, HOTSPOT_NONE)] {
+            assert_eq!(hotspot(PlaneKind::Cursor, x, y), None);
+        }
+    }
+
+    #[test]
     fn rows_must_fit_stride_and_size() {
         let parse = |r| Plane::from_raw(&r, Interface::Region, PlaneKind::Primary, 0);
         assert!(matches!(parse(raw(640, 480, 2559, 1 << 21)), Err(PlaneError::Stride { needed: 2560, .. })));

@@ -189,6 +189,7 @@ mod tests {
         for byte in &whole[..8] {
             feed(&mut inbox, &[*byte], vec![fd()]);
         }
+        assert!(inbox.space().is_ok(), "as many as one message may have");
         inbox.filled(0, vec![fd()]);
         assert_eq!(inbox.space().unwrap_err(), HeaderError::Fds { found: 9 });
     }

@@ -247,6 +247,26 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_has_no_page_of_ours_is_not_answered_with_one() {
+        let answered = |sizes: u64| {
+            let json = format!(r#"{{"capabilities":{{"pgsizes":{sizes}}}}}"#);
+            Version::parse(&request(&json)).unwrap().answer().capabilities.pgsizes
+        };
+        assert_eq!((answered(1 << 16), answered(1 << 16 | 1 << 12)), (None, Some(1 << 12)));
+    }
+
+    #[test]
+    fn our_own_proposal_says_what_we_take() {
+        for role in [Role::Vmm, Role::Console] {
+            let mut request = Vec::new();
+            Version::proposal(role).encode(false, &mut request);
+            let capabilities = Version::parse(&request).unwrap().capabilities;
+            assert_eq!((capabilities.max_msg_fds, capabilities.max_data_xfer_size), (Some(8), Some(1 << 20)));
+            assert_eq!(capabilities.extension, Some((1, role)));
+        }
+    }
+
+    #[test]
     fn the_extension_is_negotiated_down() {
         let json = r#"{"capabilities":{"vfio_gfx":{"version":7,"role":"console"}}}"#;
         let version = Version::parse(&request(json)).unwrap();

@@ -180,7 +180,9 @@ fn a_stock_vmm_meets_no_extension() {
     let mut vmm = served.peer();
     let reply = vmm.ask(VERSION, &version(VMM)).ok();
     assert!(!String::from_utf8_lossy(&reply).contains("vfio_gfx"));
-    assert_eq!(vmm.ask(QUERY_GFX_PLANE, &plane_query(5, 0)).refusal(), crate::hostile::EOPNOTSUPP);
+    for (command, payload) in [(QUERY_GFX_PLANE, plane_query(5, 0)), (GET_GFX_DMABUF, words(&[1, 0]))] {
+        assert_eq!(vmm.ask(command, &payload).refusal(), crate::hostile::EOPNOTSUPP, "{command:#x}");
+    }
     let mut both = served.peer();
     drop(vmm);
     let json = r#"{"capabilities":{"vfio_gfx":{"version":9,"role":"vmm"}}}"#;

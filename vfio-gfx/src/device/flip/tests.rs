@@ -53,6 +53,27 @@ fn one_who_is_stuck_costs_one_time_out_and_catches_up() {
 }
 
 #[test]
+fn an_old_frame_again_buys_no_time() {
+    let mut flips = Flips::default();
+    let a = flips.join("a").unwrap();
+    flips.request(ms(0), true);
+    assert_eq!(flips.taken(a, 1, ms(5)), Some(FlipEnd::Shown));
+    flips.request(ms(10), true);
+    assert_eq!(flips.taken(a, 1, ms(90)), None);
+    assert_eq!(flips.expire(ms(110)).end, Some(FlipEnd::TimedOut));
+}
+
+/// What guests and consoles read.
+#[test]
+fn states_of_the_link_have_the_numbers_of_the_uapi() {
+    let numbers = [(1, Link::Up), (2, Link::Down), (3, Link::Degraded)];
+    for (number, link) in numbers {
+        assert_eq!((link.raw(), Link::from_raw(number)), (number, Some(link)));
+    }
+    assert_eq!([0, 4].map(Link::from_raw), [None; 2]);
+}
+
+#[test]
 fn flips_that_replace_each_other_do_not_hide_one_who_is_stuck() {
     let mut flips = Flips::default();
     let stuck = flips.join("stuck").unwrap();
