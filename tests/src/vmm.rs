@@ -116,6 +116,14 @@ impl Vmm {
         }
         Ok(())
     }
+
+    /// Begins to say where and how wide the memory is that is shown, and does not come to its end.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn begin_flip(&mut self, virtual_width: u16) -> Result<(), ClientError> {
+        self.write(VIRT_WIDTH, virtual_width)
+    }
 }
 
 /// Memory for a guest.

@@ -141,6 +141,48 @@ fn no_call_of_a_server_that_fails_harms_another_client() {
     before.is_back(pid, SLACK_KIB, "at the end");
 }
 
+/// The call that lets the server signal without waiting is made once in its life: before it is warm.
+#[test]
+fn signals_arrive_where_there_is_no_asynchronous_io() {
+    for errno in [NOMEM, AGAIN] {
+        let (faulty, _dir, [socket, _]) = match serve(&[call!(io_setup)]) {
+            Ok(served) => served,
+            Err(why) => return skip("signals_arrive_where_there_is_no_asynchronous_io", &why),
+        };
+        let mut vmm = Vmm::attach(&socket).unwrap();
+        let mut display = console(&socket).unwrap();
+        let watch = display.backend().watch().unwrap().expect("it tells of changes");
+        faulty.arm(Fault { call: call!(io_setup), nth: 1, errno });
+        for size in [640, 320] {
+            vmm.mode(size, size).unwrap();
+            assert!(!watch.wait(START).unwrap().is_empty(), "{errno}: a mode of {size} is not told");
+            assert_eq!(look(&mut display).unwrap(), Some((size.into(), size.into())));
+        }
+        assert!(faulty.disarm(), "{errno} did not happen");
+    }
+}
+
+/// A timer is started only for a guest that leaves something half done while somebody waits for changes.
+#[test]
+fn a_change_whose_timer_fails_is_told_with_the_next_access_and_the_next_one_by_itself() {
+    let (faulty, _dir, [socket, _]) = match serve(&[call!(timerfd_settime)]) {
+        Ok(served) => served,
+        Err(why) => return skip("a_change_whose_timer_fails_is_told_with_the_next_access", &why),
+    };
+    let mut vmm = Vmm::attach(&socket).unwrap();
+    vmm.mode(640, 480).unwrap();
+    let mut display = console(&socket).unwrap();
+    let watch = display.backend().watch().unwrap().expect("it tells of changes");
+    faulty.arm(Fault { call: call!(timerfd_settime), nth: 1, errno: NOMEM });
+    vmm.begin_flip(800).unwrap();
+    assert!(watch.wait(Duration::from_secs(3)).unwrap().is_empty(), "its timer did not fail");
+    assert!(faulty.disarm(), "it did not happen");
+    assert_eq!(look(&mut display).unwrap(), Some((640, 480)));
+    assert!(!watch.wait(START).unwrap().is_empty(), "not told with the access");
+    vmm.begin_flip(1024).unwrap();
+    assert!(!watch.wait(START).unwrap().is_empty(), "the next is not told by itself");
+}
+
 const OF_VNC: &[Kind] = &[
     kind(call!(ppoll), &[INTR, NOMEM], &[]),
     kind(call!(accept4), &[INTR, AGAIN, MFILE, NFILE, NOMEM, Errno::NOBUFS], &[Errno::CONNABORTED]),
