@@ -126,7 +126,8 @@ mod tests {
     #[test]
     fn nonsense_is_an_io_error() {
         assert_eq!(Errno::from_raw(0), Errno::EIO);
-        assert_eq!(Errno::from_raw(u32::MAX), Errno::EIO);
+        assert_eq!([4096, u32::MAX].map(Errno::from_raw), [Errno::EIO; 2]);
+        assert_eq!(Errno::from_raw(4095).raw(), 4095);
         assert_eq!(Errno::from_raw(22).to_string(), "invalid argument (EINVAL)");
         assert_eq!(Errno::from_raw(133).to_string(), "error 133");
     }

@@ -282,6 +282,28 @@ mod tests {
         assert_eq!(PlaneRequest::parse(&raw), Ok(PlaneRequest::Query(Interface::Dmabuf, 1)));
     }
 
+    /// `DRM_PLANE_TYPE_*` and `VFIO_DEVICE_GFX_LINK_STATE_*`.
+    #[test]
+    fn planes_and_links_have_the_numbers_of_the_uapi() {
+        let planes = [(0, PlaneKind::Overlay), (1, PlaneKind::Primary), (2, PlaneKind::Cursor)];
+        for (number, kind) in planes {
+            assert_eq!((kind.raw(), PlaneKind::from_raw(number)), (number, Some(kind)));
+        }
+        assert_eq!(PlaneKind::from_raw(3), None);
+        for (number, state) in [(1, LinkState::Up), (2, LinkState::Down)] {
+            assert_eq!((state.raw(), LinkState::from_raw(number)), (number, Some(state)));
+        }
+        assert_eq!([0, 3].map(LinkState::from_raw), [None; 2]);
+    }
+
+    /// 60 bytes: what the struct had before its last word was named.
+    #[test]
+    fn the_smallest_argsz_is_enough() {
+        let mut raw = PlaneRequest::Query(Interface::Region, 1).to_raw();
+        raw.argsz = PLANE_INFO_MIN;
+        assert_eq!(PlaneRequest::parse(&raw), Ok(PlaneRequest::Query(Interface::Region, 1)));
+    }
+
     #[test]
     fn requests_survive_a_round_trip() {
         for request in [

@@ -162,6 +162,15 @@ mod tests {
     }
 
     #[test]
+    fn each_action_has_its_flag() {
+        let action = |flags| set(20, 1 | flags, 0, 1).parse(Some(1), true).map(|request| request.action);
+        assert_eq!([8, 16, 32].map(action), [IrqAction::Mask, IrqAction::Unmask, IrqAction::Trigger].map(Ok));
+        for flags in [0, 8 | 16, 16 | 32, 64] {
+            assert_eq!(action(flags), Err(IrqSetError::Flags { found: 1 | flags }));
+        }
+    }
+
+    #[test]
     fn ranges_cannot_wrap() {
         for (start, count) in [(0, 2), (1, 0), (1, u32::MAX), (u32::MAX, 1), (0, u32::MAX)] {
             assert!(

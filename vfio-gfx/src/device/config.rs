@@ -311,6 +311,17 @@ mod tests {
         assert!(config().with_capability(9, &[0; 200]).is_err());
     }
 
+    #[test]
+    fn the_smallest_bar_and_the_longest_capability_are_possible() {
+        let mut bar = config().with_memory_bar(1, 16, false).unwrap();
+        bar.write(0x14, &[0xff; 4]);
+        assert_eq!(read32(&bar, 0x14), 0xffff_fff0);
+        // Behind the header and the eight bytes of the first one; two bytes are its own.
+        let longest = config().with_capability(9, &[7; 256 - 0x48 - 2]).unwrap();
+        assert_eq!(read32(&longest, 252), 0x0707_0707);
+        assert!(config().with_capability(9, &[7; 256 - 0x48 - 1]).is_err());
+    }
+
     proptest! {
         #[test]
         fn read_only_bits_never_change(writes in proptest::collection::vec((any::<u64>(), proptest::collection::vec(any::<u8>(), 0..300)), 0..20)) {

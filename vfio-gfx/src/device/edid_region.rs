@@ -184,10 +184,13 @@ mod tests {
         assert_eq!(region.visible(), [1; 128]);
         region.write(0x14, &2u32.to_ne_bytes()).unwrap();
         assert!(region.visible().is_empty(), "link down: no monitor");
-        region.write(0x08, &256u32.to_ne_bytes()).unwrap();
-        region.write(0x800, &[7; 256]).unwrap();
-        region.write(0x14, &1u32.to_ne_bytes()).unwrap();
-        assert_eq!(region.visible(), [7; 256]);
+        for size in [256, 1024] {
+            region.write(0x14, &2u32.to_ne_bytes()).unwrap();
+            region.write(0x08, &u32::try_from(size).unwrap().to_ne_bytes()).unwrap();
+            region.write(0x800, &vec![7; size]).unwrap();
+            region.write(0x14, &1u32.to_ne_bytes()).unwrap();
+            assert_eq!(region.visible(), vec![7; size]);
+        }
     }
 
     #[test]
@@ -201,6 +204,17 @@ mod tests {
         assert!(region.write(0x10, &[0; 9]).is_err());
         assert!(region.write(u64::MAX, &[0]).is_err());
         assert_eq!(region.visible(), [1; 128]);
+    }
+
+    #[test]
+    fn what_is_read_only_is_not_permitted_and_the_rest_is_wrong() {
+        let mut region = EdidRegion::new(&[], (0, 0));
+        let mut refused =
+            |offset, value: u32| Errno::from(region.write(offset, &value.to_ne_bytes()).unwrap_err());
+        assert_eq!(
+            [(0x0c, 1), (0x14, 3), (0x18, 0)].map(|(at, value)| refused(at, value)),
+            [Errno::EPERM, Errno::EINVAL, Errno::EINVAL]
+        );
     }
 
     #[test]

@@ -222,6 +222,24 @@ mod tests {
     }
 
     #[test]
+    fn whoever_armed_an_interrupt_can_try_it() {
+        let (mut irqs, fd) = armed();
+        for _ in 0..2 {
+            irqs.set(request(IrqData::None, IrqAction::Trigger, 1, 1), &[], vec![]).unwrap();
+            assert!(fired(&fd));
+        }
+    }
+
+    #[test]
+    fn an_index_without_interrupts_cannot_be_armed() {
+        let irqs = Irqs::new(&[0, 2]);
+        assert_eq!(
+            [0, pci_irq::MSI, 9].map(|index| irqs.flags(index).bits()),
+            [0, IrqFlags::EVENTFD.bits(), 0]
+        );
+    }
+
+    #[test]
     fn a_masked_interrupt_waits() {
         let (mut irqs, fd) = armed();
         irqs.set(request(IrqData::None, IrqAction::Mask, 1, 1), &[], vec![]).unwrap();

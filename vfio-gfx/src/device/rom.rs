@@ -239,6 +239,9 @@ pub(super) mod tests {
         let mut listed = image(1, (0x1234, 0x2222), true);
         listed[0x1c + DEVICE_LIST] = 0x40;
         assert!(Rom::new(listed, ID).is_ok(), "a list of further devices");
+        let mut foreign = image(1, (0x8086, 0x1111), true);
+        foreign[0x1c + DEVICE_LIST] = 0x40;
+        assert!(Rom::new(foreign, ID).is_err(), "a list of another vendor's devices");
     }
 
     proptest! {
