@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -33,7 +33,13 @@ pub fn run<C: Parser>(program: &str, body: impl FnOnce(C) -> Result<(), Box<dyn 
     };
     // vfio-ioctls logs as errors what is ordinary of a console's devices; what matters it returns too.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,vfio_ioctls=off"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    // A file or a journal is to have words and no colours.
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    if io::stderr().is_terminal() {
+        logs.init()
+    } else {
+        logs.with_ansi(false).init()
+    }
     match body(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(error.as_ref()) => ExitCode::SUCCESS,

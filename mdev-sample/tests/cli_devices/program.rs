@@ -79,6 +79,7 @@ impl Serving {
         let mut logs = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut logs).unwrap();
         assert!(!logs.contains("panicked"), "{logs}");
+        assert!(!logs.contains('\x1b'), "colours for nobody: {logs:?}");
         (self.child.wait().unwrap().code(), logs)
     }
 
