@@ -24,11 +24,10 @@ pub struct FlipState {
 }
 
 /// The flips, and what the rest of the device knows of them.
-#[derive(Debug)]
 pub(super) struct FlipRecord {
     pub(super) flips: Flips,
-    /// When the device's time began.
-    started: Instant,
+    /// The device's time, from any beginning.
+    clock: Box<dyn Fn() -> Duration + Send>,
     /// The link state that the model was told last.
     link: Link,
     /// The number of the last flip that the guest asked for; 0 before the first.
@@ -43,11 +42,19 @@ pub(super) struct FlipRecord {
 impl Default for FlipRecord {
     fn default() -> Self {
         let (flips, started) = (Flips::default(), Instant::now());
-        Self { flips, started, link: Link::Up, guests_last: 0, is_untold: false, timer: None, warned: None }
+        let clock = Box::new(move || started.elapsed());
+        Self { flips, clock, link: Link::Up, guests_last: 0, is_untold: false, timer: None, warned: None }
     }
 }
 
 impl Device {
+    /// Has flips take their time from `clock`, which does not run backwards, instead of `CLOCK_MONOTONIC`: for tests, whose time passes
+    /// when they say so. To be called before the first flip. The descriptor of [`Device::change_timer`] still goes by the
+    /// system's clock; what is due when somebody looks is what this one says.
+    pub fn set_flip_clock(&mut self, clock: impl Fn() -> Duration + Send + 'static) {
+        self.flip.clock = Box::new(clock);
+    }
+
     /// The link state: [`Link::Down`] while the EDID region says so, [`Link::Degraded`] while a console that paces flips is
     /// late.
     #[must_use]
@@ -80,7 +87,7 @@ impl Device {
     /// needs no pixel of earlier ones any more.
     pub fn frame_taken(&mut self, pacer: PacerId, flip: u64) {
         self.end_what_is_due();
-        let end = self.flip.flips.taken(pacer, flip, self.flip.started.elapsed());
+        let end = self.flip.flips.taken(pacer, flip, (self.flip.clock)());
         self.flips_ended([end]);
     }
 
@@ -114,7 +121,7 @@ impl Device {
 
     /// The planes are others: consoles that pace are waited for. The guest is told the end of what it asked for itself.
     pub(super) fn begin_flip(&mut self, is_guests: bool) {
-        let (before, this) = self.flip.flips.request(self.flip.started.elapsed(), is_guests);
+        let (before, this) = self.flip.flips.request((self.flip.clock)(), is_guests);
         self.flip.is_untold = self.flip.flips.is_pending();
         self.flips_ended([before, this]);
     }
@@ -124,7 +131,7 @@ impl Device {
         if !self.flip.flips.is_pending() {
             return;
         }
-        let Expired { end, is_guests, late } = self.flip.flips.expire(self.flip.started.elapsed());
+        let Expired { end, is_guests, late } = self.flip.flips.expire((self.flip.clock)());
         for console in late {
             let what = if is_guests {
                 "a flip timed out: the console has not taken the frame"
@@ -176,7 +183,7 @@ impl Device {
         self.flip.timer = deadline;
         if let Some(timers) = &mut self.timers {
             match deadline {
-                Some(deadline) => timers.flip.start(deadline.saturating_sub(self.flip.started.elapsed())),
+                Some(deadline) => timers.flip.start(deadline.saturating_sub((self.flip.clock)())),
                 None => timers.flip.stop(),
             }
         }

@@ -26,8 +26,11 @@ struct Own {
 }
 
 impl Watch {
-    /// Makes the eventfds, to be given to a device.
-    pub(super) fn new() -> std::io::Result<Self> {
+    /// Makes the eventfds, to be given to a device: by [`Backend::watch`](super::Backend::watch), also one of your own.
+    ///
+    /// # Errors
+    /// What `eventfd(2)` says.
+    pub fn new() -> std::io::Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let eventfds = (0..DISPLAY_EVENTS).map(|_| eventfd(0, flags)).collect::<Result<_, _>>()?;
         Ok(Self { eventfds, own: None })

@@ -1,6 +1,8 @@
 //! Flips that wait for consoles, and for no longer than they may.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -159,6 +161,22 @@ fn a_guest_that_polls_needs_no_timer() {
     commit(&device);
     std::thread::sleep(FLIP_TIMEOUT + Duration::from_millis(5));
     assert_eq!(registers(&device), [1, 1, 3, 3, 1]);
+}
+
+/// A device whose time is the caller's: nobody sleeps.
+#[test]
+fn a_flip_times_out_by_the_clock_that_the_device_was_given() {
+    let (mut timed, now) = (device(), Arc::new(AtomicU64::new(7)));
+    let clock = Arc::clone(&now);
+    timed.set_flip_clock(move || Duration::from_millis(clock.load(Ordering::Relaxed)));
+    let device = SharedDevice::new(timed);
+    let mut stuck = display(&device);
+    say(&mut stuck, Pace::Join);
+    commit(&device);
+    for (time, expected) in [(0, [1, 0, 0, 1, 0]), (99, [1, 0, 0, 1, 0]), (100, [1, 1, 3, 3, 1])] {
+        now.store(7 + time, Ordering::Relaxed);
+        assert_eq!(registers(&device), expected, "after {time} ms");
+    }
 }
 
 /// A test that fails stops its server, too.
