@@ -16,12 +16,12 @@ mod input;
 mod ioctl;
 mod messages;
 mod peer;
-
 mod plane_info;
 mod refresh;
 mod registers;
 pub mod seeds;
 mod session;
+mod state;
 mod subject;
 mod version;
 mod viewers;

@@ -12,13 +12,14 @@ use crate::gifts::Gifts;
 use crate::ids::Ids;
 use crate::input::Input;
 use crate::peer::{Peer, check_reusable, proposal, read_header};
+use crate::state::State;
 use crate::subject::{Subject, check_planes, set_mode, set_plane};
 
 /// Operations per input.
 const MAX_OPERATIONS: usize = 200;
 
 /// Commands and the bytes of their fixed payload, the frequent ones first and several times.
-const COMMANDS: [(Command, usize); 24] = [
+const COMMANDS: [(Command, usize); 28] = [
     (Command::QueryGfxPlane, 64),
     (Command::QueryGfxPlane, 64),
     (Command::QueryGfxPlane, 64),
@@ -43,6 +44,10 @@ const COMMANDS: [(Command, usize); 24] = [
     (Command::DmaRead, 16),
     (Command::RegionWriteMulti, 8),
     (Command::DeviceFeature, 8),
+    (Command::PaceFlips, 16),
+    (Command::PaceFlips, 16),
+    (Command::PaceFlips, 16),
+    (Command::PaceFlips, 16),
 ];
 
 /// Sequences of messages over two connections to one device, a VMM's and a console's, with guest writes to the display
@@ -95,10 +100,10 @@ pub fn messages(data: &[u8]) {
 }
 
 fn reconnect(peer: &mut Peer, device: &SharedDevice, slot: &VmmSlot) {
-    let before = (peer.session.role() == Some(Role::Console)).then(|| state(&mut device.lock(), None));
+    let before = (peer.session.role() == Some(Role::Console)).then(|| State::of(&mut device.lock(), None));
     *peer = Peer::new(device, slot);
     if let Some(before) = before {
-        assert!(state(&mut device.lock(), None) == before, "a console left, and something changed");
+        State::of(&mut device.lock(), None).check_since(&before, None);
     }
 }
 
@@ -152,7 +157,7 @@ fn exchange(
     let (first, second) = bytes.split_at(usize::from(input.byte()).min(bytes.len()));
     let role = peer.session.role();
     let access = RegionAccess::read_from_prefix(&payload).ok().map(|(access, _)| access);
-    let before = (role == Some(Role::Console)).then(|| state(&mut device.lock(), access));
+    let before = (role == Some(Role::Console)).then(|| State::of(&mut device.lock(), access));
     let mut answers = 0;
     let mut answered = |header: Header, out: &Outbox| {
         answers += 1;
@@ -166,35 +171,10 @@ fn exchange(
     assert_eq!(ended, header.flags & 0xf != 0, "{header:?}");
     assert_eq!(answers, usize::from(!ended));
     if let Some(before) = before {
-        assert!(state(&mut device.lock(), access) == before, "a console changed something by {header:?}");
+        let done = Command::from_raw(header.command).unwrap_or(Command::GetInfo);
+        State::of(&mut device.lock(), access).check_since(&before, Some(done));
     }
     !ended
-}
-
-/// What a console must not change: configuration space, display registers, what is shown, and video memory (its start,
-/// and what an access would touch). How flips end and whether the link is up (0x80c to 0x824) is theirs to say.
-pub(crate) fn state(device: &mut Device, access: Option<RegionAccess>) -> Vec<u8> {
-    let mut state = format!("{:?}", device.query(Interface::Region, PlaneKind::Primary).ok()).into_bytes();
-    let mut add = |device: &mut Device, region, offset, len| {
-        let start = state.len();
-        state.resize(start + len, 0);
-        let _ = device.read(region, offset, &mut state[start..]);
-    };
-    add(device, 7, 0, 256);
-    add(device, 0, 0, 1 << 14);
-    add(device, 2, 0x604, 4);
-    for offset in (0x500..0x516).step_by(2) {
-        add(device, 2, offset, 2);
-    }
-    for offset in (0x800..0x80c).chain(0x840..0x900).step_by(4) {
-        add(device, 2, offset, 4);
-    }
-    if let Some(RegionAccess { offset, region, count }) = access
-        && device.regions().get(region).is_some_and(|region| region.backing == Backing::Vram)
-    {
-        add(device, region, offset, count.min(1 << 16) as usize);
-    }
-    state
 }
 
 /// Checks the answer to one command against what was asked by whom.

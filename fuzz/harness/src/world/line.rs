@@ -4,12 +4,19 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use vfio_gfx::abi::{
-    DeviceFlags, Interface, IrqInfo, PlaneKind, PlaneRequest, REGION_INFO_MIN, RegionFlags, RegionInfo, caps,
+    DeviceFlags, Errno, Interface, IrqInfo, PlaneKind, PlaneRequest, REGION_INFO_MIN, RegionFlags,
+    RegionInfo, caps,
 };
-use vfio_gfx::display::{Backend, BufferMapping, DeviceSummary, DisplayError, RegionSummary, Watch};
+use vfio_gfx::device::{DISPLAY_EVENTS, DISPLAY_IRQ, FlipState, Link};
+use vfio_gfx::display::{
+    Backend, BufferMapping, DeviceSummary, DisplayError, Pace, Paced, RegionSummary, Watch,
+};
 use vfio_gfx::memory::{BufferKind, Mapping};
 use vfio_gfx::plane::Plane;
-use vfio_gfx::vfio_user::extension::{BufferReply, BufferRequest, PlaneReply, kind_from_raw};
+use vfio_gfx::vfio_user::extension::{
+    BufferReply, BufferRequest, PACE_FLAG_LATE, PACE_JOIN, PACE_LEAVE, PACE_LOOK, PACE_TAKEN, PaceReply,
+    PaceRequest, PlaneReply, kind_from_raw,
+};
 use vfio_gfx::vfio_user::{ClientError, Command, HEADER_SIZE, RegionAccess};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -18,21 +25,48 @@ use crate::peer::{Peer, read_header};
 /// Room for a region info with its capabilities.
 const REGION_INFO_ROOM: u32 = 4096;
 
-/// One end of a connection; `None` once it has ended.
+/// `VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER` (vfio.h)
+const EVENTFD_TRIGGER: u32 = 0x24;
+
+/// What was said of flips, and answered.
+pub(super) type Said = (PaceRequest, Result<PaceReply, Errno>);
+
+#[derive(Default)]
+pub(super) struct Wire {
+    /// `None` once the connection has ended.
+    pub(super) peer: Option<Peer>,
+    /// Whether the console asks to be told of changes.
+    pub(super) is_told: bool,
+    /// What it said of flips since somebody looked here.
+    pub(super) said: Vec<Said>,
+    /// Every memfd that it was given, with the number of the buffer if it is one.
+    pub(super) given: Vec<(Option<u32>, OwnedFd)>,
+}
+
+/// One end of a connection.
 #[derive(Clone, Default)]
-pub(super) struct Line(Arc<Mutex<Option<Peer>>>);
+pub(super) struct Line(Arc<Mutex<Wire>>);
 
 impl Line {
-    pub(super) fn peer(&self) -> MutexGuard<'_, Option<Peer>> {
+    pub(super) fn wire(&self) -> MutexGuard<'_, Wire> {
         self.0.lock().unwrap()
     }
 
     /// Sends a command, and returns the payload and the descriptors of its reply.
-    fn ask(&self, command: Command, payload: &[u8]) -> Result<(Vec<u8>, Vec<OwnedFd>), DisplayError> {
-        let mut line = self.peer();
-        let peer = line.as_mut().ok_or(ClientError::Closed)?;
+    fn ask(&self, command: Command, payload: &[u8]) -> Result<(Vec<u8>, Vec<OwnedFd>), ClientError> {
+        self.ask_with(command, payload, Vec::new())
+    }
+
+    fn ask_with(
+        &self,
+        command: Command,
+        payload: &[u8],
+        fds: Vec<OwnedFd>,
+    ) -> Result<(Vec<u8>, Vec<OwnedFd>), ClientError> {
+        let mut wire = self.wire();
+        let peer = wire.peer.as_mut().ok_or(ClientError::Closed)?;
         let mut answer = Err(ClientError::Closed);
-        let sent = peer.send(command, payload, Vec::new(), |out| {
+        let sent = peer.send(command, payload, fds, |out| {
             answer = match read_header(out).reported_error() {
                 Some(errno) => Err(ClientError::Refused { command, errno }),
                 None => {
@@ -42,10 +76,28 @@ impl Line {
             };
         });
         assert!(sent.is_ok(), "a well-formed {command:?} ended the connection");
-        Ok(answer?)
+        answer
     }
 
-    fn region_info(&self, index: u32) -> Result<(RegionInfo, Vec<u8>, Option<OwnedFd>), DisplayError> {
+    /// `PACE_FLIPS`; what is answered is noted.
+    pub(super) fn say(&self, request: PaceRequest) -> Result<PaceReply, ClientError> {
+        let answer = self.ask(Command::PaceFlips, request.as_bytes());
+        let reply = answer.map(|(reply, _)| PaceReply::read_from_bytes(&reply).unwrap());
+        let noted = match &reply {
+            Ok(reply) => Ok(*reply),
+            Err(ClientError::Refused { errno, .. }) => Err(*errno),
+            Err(_) => return reply,
+        };
+        self.wire().said.push((request, noted));
+        reply
+    }
+
+    /// Notes a descriptor that it was given.
+    fn keep(&self, id: Option<u32>, fd: &OwnedFd) {
+        self.wire().given.push((id, fd.try_clone().unwrap()));
+    }
+
+    fn region_info(&self, index: u32) -> Result<(RegionInfo, Vec<u8>, Option<OwnedFd>), ClientError> {
         let request = RegionInfo { argsz: REGION_INFO_ROOM, index, ..RegionInfo::new_zeroed() };
         let (reply, mut fds) = self.ask(Command::GetRegionInfo, request.as_bytes())?;
         let (info, _) = RegionInfo::read_from_prefix(&reply).unwrap();
@@ -77,8 +129,8 @@ impl Backend for Line {
         let request = PlaneRequest::Probe(interface).to_raw();
         match self.ask(Command::QueryGfxPlane, request.as_bytes()) {
             Ok(_) => Ok(true),
-            Err(DisplayError::Client(ClientError::Refused { .. })) => Ok(false),
-            Err(error) => Err(error),
+            Err(ClientError::Refused { errno: Errno::EINVAL, .. }) => Ok(false),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -90,13 +142,34 @@ impl Backend for Line {
     }
 
     fn watch(&mut self) -> Result<Option<Watch>, DisplayError> {
-        Ok(None)
+        if !self.wire().is_told {
+            return Ok(None);
+        }
+        let watch = Watch::new()?;
+        let set = [20, EVENTFD_TRIGGER, DISPLAY_IRQ, 0, DISPLAY_EVENTS];
+        let fds = watch.eventfds().iter().map(|fd| fd.try_clone().unwrap()).collect();
+        self.ask_with(Command::SetIrqs, set.as_bytes(), fds)?;
+        Ok(Some(watch))
+    }
+
+    fn pace(&mut self, pace: Pace) -> Result<Option<Paced>, DisplayError> {
+        let (operation, flip) = match pace {
+            Pace::Look => (PACE_LOOK, 0),
+            Pace::Join => (PACE_JOIN, 0),
+            Pace::Taken(flip) => (PACE_TAKEN, flip),
+            Pace::Leave => (PACE_LEAVE, 0),
+        };
+        let PaceReply { requested, completed, link, flags } =
+            self.say(PaceRequest { operation, reserved: 0, flip })?;
+        let state = FlipState { requested, completed, link: Link::from_raw(link).unwrap() };
+        Ok(Some(Paced { state, late: flags & PACE_FLAG_LATE != 0 }))
     }
 
     fn map_region(&mut self, index: u32) -> Result<Mapping, DisplayError> {
         let (info, _, fd) = self.region_info(index)?;
         let fd = fd.ok_or(DisplayError::NotMappable { index })?;
         assert!(info.argsz >= REGION_INFO_MIN);
+        self.keep(None, &fd);
         Ok(Mapping::at(fd, BufferKind::Memfd, info.offset, info.size)?)
     }
 
@@ -105,6 +178,9 @@ impl Backend for Line {
         let (reply, mut fds) = self.ask(Command::GetGfxDmabuf, request.as_bytes())?;
         let reply = BufferReply::read_from_bytes(&reply).unwrap();
         let (kind, fd) = (kind_from_raw(reply.kind).unwrap(), fds.pop().unwrap());
+        if kind == BufferKind::Memfd {
+            self.keep(Some(id), &fd);
+        }
         Ok(BufferMapping { kind, mapping: Mapping::new(fd, kind, reply.size)?, offset: reply.offset })
     }
 

@@ -10,6 +10,8 @@ use vfio_gfx::memory::{DmaAccess, GuestBufferId, GuestMemoryError, PAGE_SIZE};
 
 /// Pages of each memory at first.
 const PAGES: u64 = 16;
+/// Buffers that are kept; the device may have 64, and a model needs some.
+const MAX_BUFFERS: usize = 40;
 
 /// One range.
 #[derive(Clone, Copy, Debug)]
@@ -59,8 +61,10 @@ pub(super) struct Ram {
     files: [File; 3],
     grants: Vec<Grant>,
     buffers: Vec<Buffer>,
-    /// Buffers that have lost a part.
+    /// Buffers that have lost a part, or were given up.
     revoked: Vec<GuestBufferId>,
+    /// What planes show, while it is there: pages that were granted when the guest flipped to them, and since.
+    shown: [Option<(u64, u64)>; 3],
 }
 
 impl Ram {
@@ -70,7 +74,13 @@ impl Ram {
             file.set_len(PAGES * PAGE_SIZE).unwrap();
             file
         };
-        Self { files: [0, 1, 2].map(file), grants: Vec::new(), buffers: Vec::new(), revoked: Vec::new() }
+        Self {
+            files: [0, 1, 2].map(file),
+            grants: Vec::new(),
+            buffers: Vec::new(),
+            revoked: Vec::new(),
+            shown: [None; 3],
+        }
     }
 
     pub(super) fn descriptor(&self, which: usize) -> OwnedFd {
@@ -131,12 +141,89 @@ impl Ram {
             self.buffers.drain(..).partition(|(_, ranges)| is_whole(ranges));
         self.buffers = whole;
         self.revoked.extend(gone.into_iter().map(|(id, _)| id));
+        for shown in &mut self.shown {
+            *shown = shown.filter(|range| is_whole(&[*range]));
+        }
+    }
+
+    /// The guest flips: a plane shows these pages from now on if all of them are granted.
+    pub(super) fn show(&mut self, plane: usize, pages: Option<(u64, u64)>) {
+        self.shown[plane] = pages.filter(|(address, size)| self.is_granted(*address, *size));
+    }
+
+    pub(super) fn is_shown(&self, plane: usize) -> bool {
+        self.shown[plane].is_some()
+    }
+
+    /// The guest draws, as far as there is memory.
+    pub(super) fn draw(&self, which: usize, offset: u64, bytes: &[u8]) {
+        let len = self.size_of(which).saturating_sub(offset).min(bytes.len() as u64);
+        self.files[which].write_all_at(&bytes[..usize::try_from(len).unwrap()], offset).unwrap();
+    }
+
+    /// What the guest has there; `None` where it is not granted, or was cut short.
+    pub(super) fn bytes(&self, address: u64, len: u64) -> Option<Vec<u8>> {
+        let (fate, bytes) = self.look(address, usize::try_from(len).unwrap(), DmaAccess::all());
+        (fate == Fate::Fine).then_some(bytes)
+    }
+
+    /// Nobody in this process has a descriptor of a memory of which nothing is granted, but us.
+    pub(super) fn check_descriptors(&self) {
+        let is_granted =
+            |which| self.grants.iter().any(|grant| grant.memory.is_some_and(|(of, _)| of == which));
+        let free: Vec<usize> = (0..3).filter(|which| !is_granted(*which)).collect();
+        if free.is_empty() {
+            return;
+        }
+        let identity = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
+        let ours = [0, 1, 2].map(|which| identity(rustix::fs::fstat(&self.files[which]).unwrap()));
+        // Of other threads, some are gone when we look; none is of our memory.
+        let open: Vec<_> = std::fs::read_dir("/proc/self/fd")
+            .unwrap()
+            .filter_map(|entry| rustix::fs::stat(entry.ok()?.path()).ok().map(identity))
+            .collect();
+        for which in free {
+            let count = open.iter().filter(|file| **file == ours[which]).count();
+            assert_eq!(count, 1, "descriptors of memory that is not granted any more");
+        }
+    }
+
+    /// Whether it is one of these memories.
+    pub(super) fn is_ours(&self, fd: &OwnedFd) -> bool {
+        let identity = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
+        let fd = identity(rustix::fs::fstat(fd).unwrap());
+        self.files.iter().any(|file| identity(rustix::fs::fstat(file).unwrap()) == fd)
+    }
+
+    /// Whether the device may make a buffer of these pages: granted for both, without a gap, and whole pages of memory.
+    fn is_granted(&self, address: u64, size: u64) -> bool {
+        let Some(last) = range(address, size) else { return false };
+        let mut at = address;
+        loop {
+            let Some(grant) = self.overlapping(at, at).next() else { return false };
+            let is_whole_pages = grant.memory.is_some_and(|(_, start)| start.is_multiple_of(PAGE_SIZE));
+            if grant.access != DmaAccess::all() || !is_whole_pages {
+                return false;
+            }
+            if grant.last() >= last {
+                return true;
+            }
+            at = grant.last() + 1;
+        }
     }
 
     /// Takes all back; returns how many bytes those were.
     pub(super) fn clear(&mut self) -> u64 {
         self.revoke(|_, _| false);
         self.grants.drain(..).map(|grant| grant.size).sum()
+    }
+
+    /// Another device, which knows nothing of all this.
+    pub(super) fn replug(&mut self) {
+        self.clear();
+        self.buffers.clear();
+        self.revoked.clear();
+        self.shown = [None; 3];
     }
 
     /// What must become of an access, and the bytes that are there.
@@ -183,25 +270,20 @@ impl Ram {
 
     /// The device makes a buffer of one range, whole pages that it may read and write.
     pub(super) fn check_buffer(&mut self, device: &Device, address: u64, size: u64) {
-        let mut grants = Vec::new();
-        let mut at = address;
-        while let Some(grant) = self.overlapping(at, at).next().filter(|_| at < address.saturating_add(size))
-        {
-            grants.push(*grant);
-            let Some(next) = grant.last().checked_add(1) else { break };
-            at = next;
-        }
-        let is_granted = range(address, size).is_some()
-            && grants.last().is_some_and(|grant| grant.last() >= address + (size - 1))
-            && grants.iter().all(|grant| grant.access == DmaAccess::all() && grant.memory.is_some());
+        let is_granted = self.is_granted(address, size);
         match device.guest_memory().buffer(&[(address, size)]) {
             Ok(id) => {
                 assert!(is_granted, "a buffer of what was not granted: {address:#x}+{size:#x}");
                 let known = self.buffers.iter().map(|(other, _)| other).chain(&self.revoked);
                 assert!(known.into_iter().all(|other| *other < id), "an id came back");
                 self.buffers.push((id, vec![(address, size)]));
+                // There is room for planes.
+                if self.buffers.len() > MAX_BUFFERS {
+                    let (old, _) = self.buffers.remove(0);
+                    device.guest_memory().release(old);
+                    self.revoked.push(old);
+                }
             }
-            Err(GuestMemoryError::TooManyBuffers) => assert!(self.buffers.len() >= 64),
             Err(error) => assert!(!is_granted, "{address:#x}+{size:#x}: {error}"),
         }
     }
