@@ -4,6 +4,8 @@
 //! header of the magic "070701" and thirteen 8-digit hex fields, the name with its NUL, padding to 4 bytes,
 //! the data, padding to 4 bytes; an entry named "TRAILER!!!" ends the archive.
 
+use std::collections::BTreeSet;
+
 /// File type bits of a directory with mode 0755, as in `st_mode`.
 const DIRECTORY: u32 = 0o040_755;
 /// File type bits of a regular file with mode 0755: executable, since nobody minds.
@@ -33,6 +35,17 @@ impl Archive {
     /// slash.
     pub fn file(&mut self, path: &str, data: &[u8]) -> &mut Self {
         self.entry(path, FILE, data);
+        self
+    }
+
+    /// Adds the directories above `path` that are not in `known`, and adds them there.
+    pub fn parents(&mut self, path: &str, known: &mut BTreeSet<String>) -> &mut Self {
+        for (end, _) in path.match_indices('/') {
+            let parent = &path[..end];
+            if known.insert(parent.to_owned()) {
+                self.directory(parent);
+            }
+        }
         self
     }
 
@@ -81,6 +94,18 @@ impl Archive {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parents_come_once_and_before_their_children() {
+        let (mut archive, mut expected) = (Archive::new(), Archive::new());
+        let mut known = BTreeSet::from(["a".to_owned()]);
+        archive.directory("a");
+        for file in ["a/b/c/1", "a/b/2"] {
+            archive.parents(file, &mut known).file(file, b"");
+        }
+        expected.directory("a").directory("a/b").directory("a/b/c").file("a/b/c/1", b"").file("a/b/2", b"");
+        assert_eq!(archive.finish(), expected.finish());
+    }
 
     #[test]
     fn an_archive_has_header_name_and_padded_data() {

@@ -224,7 +224,11 @@ fn monitor_in(dir: &TempDir) -> PathBuf {
     dir.path().join("qmp.sock")
 }
 
-fn initramfs_of(lab: &Lab, config: Config<'_>) -> Result<Vec<u8>, String> {
+/// The root file system of a guest, packed as its kernel unpacks it.
+///
+/// # Errors
+/// A sentence, if the lab lacks a part of it.
+pub fn initramfs_of(lab: &Lab, config: Config<'_>) -> Result<Vec<u8>, String> {
     let read = |path: &Path| fs::read(path).map_err(|e| format!("{}: {e}", path.display()));
     let mut archive = Archive::new();
     for dir in ["bin", "dev", "modules", "proc", "sys"] {

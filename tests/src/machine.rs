@@ -39,6 +39,10 @@ pub struct Config<'a> {
     pub modules: &'a [&'a str],
     /// Programs of ours, put in `/bin`.
     pub programs: &'a [&'a str],
+    /// Other files, by the path they get, without a leading slash.
+    pub files: &'a [(String, Vec<u8>)],
+    /// Memory, in megabytes.
+    pub megabytes: u32,
 }
 
 /// A running machine.
@@ -74,9 +78,10 @@ impl Machine {
             .unwrap_or_else(|e| panic!("the lab is damaged, run `cargo xtask lab`: {e}"));
         fs::write(&initramfs, archive).unwrap_or_else(|e| panic!("{}: {e}", initramfs.display()));
         let mut qemu = lab.qemu();
-        qemu.args(["-accel", "tcg", "-m", "512", "-no-reboot", "-machine", "pc"])
-            // Without the instruction a machine in which nothing happens has no random numbers for minutes.
-            .args(["-cpu", "qemu64,+rdrand"])
+        qemu.args(["-accel", "tcg", "-no-reboot", "-machine", "pc", "-m", &config.megabytes.to_string()])
+            // Without rdrand a machine in which nothing happens has no random numbers for minutes. The rest is for machines in
+            // the machine: AMD's virtualization, and what it cannot do without or only slowly.
+            .args(["-cpu", "qemu64,+rdrand,+x2apic,+tsc-deadline,+svm,+npt,+nrip-save"])
             .args(["-nodefaults", "-display", "none", "-serial", "stdio"])
             .arg("-kernel")
             .arg(lab.guest(config.kernel).join("vmlinuz"))
@@ -96,6 +101,7 @@ impl Machine {
     /// If it does not end.
     #[track_caller]
     pub fn run(&mut self, command: &str) -> Ended {
+        assert!(!command.contains('\n'), "one line is one command: {command}");
         self.vmm.send_line(command);
         let line = self.vmm.expect_line("MACHINE: ENDED", COMMAND);
         let said = self.vmm.said();
@@ -136,7 +142,8 @@ impl Machine {
 
 fn initramfs_of(lab: &Lab, config: Config<'_>) -> Result<Vec<u8>, String> {
     let mut archive = Archive::new();
-    for dir in ["bin", "dev", "modules", "proc", "sys", "tmp"] {
+    let mut dirs = BTreeSet::from(["bin", "dev", "modules", "proc", "sys", "tmp"].map(str::to_owned));
+    for dir in &dirs {
         archive.directory(dir);
     }
     archive
@@ -144,6 +151,9 @@ fn initramfs_of(lab: &Lab, config: Config<'_>) -> Result<Vec<u8>, String> {
         .file("init", include_bytes!("machine.sh"));
     for program in config.programs {
         archive.file(&format!("bin/{program}"), &read(&static_program(program))?);
+    }
+    for (path, bytes) in config.files {
+        archive.parents(path, &mut dirs).file(path, bytes);
     }
     for (number, (name, module)) in modules(lab, config)?.iter().enumerate() {
         archive.file(&format!("modules/{number:02}-{name}"), module);

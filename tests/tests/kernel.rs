@@ -163,6 +163,8 @@ fn kernel_devices_and_dma_bufs_of_linux_6_12() {
             drivers: &["mdpy", "mbochs"],
             modules: &["kernel/drivers/vfio/vfio_iommu_type1.ko"],
             programs: &["mdev-sample", "qemu-shim", "kernel-probe", "udmabuf-probe", "vgfx-probe"],
+            files: &[],
+            megabytes: 512,
         },
     );
     machine.success("ls -l /dev/vfio /dev/udmabuf");
