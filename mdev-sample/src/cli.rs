@@ -7,7 +7,6 @@ use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 /// An error with everything that caused it, on one line.
 #[derive(Debug)]
@@ -31,15 +30,7 @@ pub fn run<C: Parser>(program: &str, body: impl FnOnce(C) -> Result<(), Box<dyn 
         Ok(arguments) => arguments,
         Err(error) => return usage(program, &error),
     };
-    // vfio-ioctls logs as errors what is ordinary of a console's devices; what matters it returns too.
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,vfio_ioctls=off"));
-    // A file or a journal is to have words and no colours.
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    if io::stderr().is_terminal() {
-        logs.init()
-    } else {
-        logs.with_ansi(false).init()
-    }
+    crate::log::start();
     match body(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(error.as_ref()) => ExitCode::SUCCESS,

@@ -14,6 +14,7 @@
 pub mod abi_fuzz;
 pub mod cli;
 pub mod dispi;
+mod log;
 pub mod mbochs;
 pub mod mdpy;
 mod pieces;

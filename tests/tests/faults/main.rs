@@ -6,4 +6,5 @@ mod cuts;
 mod deaths;
 mod limits;
 mod places;
+mod refusals;
 mod startup;

@@ -10,13 +10,14 @@ use std::os::fd::OwnedFd;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::extension::{BufferReply, BufferRequest, PlaneReply, kind_to_raw};
+use super::refusal::Refused;
 use super::session::{Agreed, Outbox, Session};
 use super::{MAX_DATA_XFER, RegionAccess, Role};
 use crate::abi::{
     DEVICE_INFO_MIN, DeviceIoctl, Errno, IRQ_INFO_MIN, IrqSet, PlaneInfo, PlaneRequest, REGION_INFO_MIN,
     RegionFlags, RegionInfo, caps, pci_region,
 };
-use crate::device::{Backing, CONFIG_SIZE, DISPLAY_IRQ};
+use crate::device::{Backing, CONFIG_SIZE, DISPLAY_IRQ, DeviceError};
 use crate::number::to_usize;
 use crate::plane::Plane;
 
@@ -96,7 +97,12 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn region_read(&self, agreed: Agreed, payload: &[u8], out: &mut Outbox) -> Result<(), Errno> {
+    pub(super) fn region_read(
+        &self,
+        agreed: Agreed,
+        payload: &[u8],
+        out: &mut Outbox,
+    ) -> Result<(), Refused> {
         let (access, _): (RegionAccess, _) = parse(payload)?;
         let RegionAccess { offset, region, count } = access;
         let len = usize::try_from(count).ok().filter(|len| *len <= MAX_DATA_XFER).ok_or(Errno::EINVAL)?;
@@ -109,35 +115,41 @@ impl Session {
             return Ok(());
         }
         // The region is checked before memory follows the count.
-        let found = device.regions().get(region).ok_or(Errno::EINVAL)?;
+        let outside = || Refused::because(Errno::EINVAL, &format!("{}: not of the device", place(&access)));
+        let found = device.regions().get(region).ok_or_else(outside)?;
         if !found.contains(offset, len) {
-            return Err(Errno::EINVAL);
+            return Err(outside());
         }
         if agreed.role == Role::Console && found.backing == Backing::Trapped {
-            // Reading a register may change it.
-            return Err(Errno::EPERM);
+            return Err(Refused::because(Errno::EPERM, "reading a register may change it: only the VMM may"));
         }
         out.bytes.resize(start.saturating_add(len), 0);
         let data = out.bytes.get_mut(start..).unwrap_or_default();
         match agreed.role {
             Role::Vmm => device.guest_read(region, offset, data),
             Role::Console => device.read(region, offset, data),
-        }
-        .map_err(Errno::from)
+        }?;
+        Ok(())
     }
 
-    pub(super) fn region_write(&self, agreed: Agreed, payload: &[u8], out: &mut Outbox) -> Result<(), Errno> {
+    pub(super) fn region_write(
+        &self,
+        agreed: Agreed,
+        payload: &[u8],
+        out: &mut Outbox,
+    ) -> Result<(), Refused> {
         let (access, data): (RegionAccess, _) = parse(payload)?;
         let RegionAccess { offset, region, count } = access;
         if usize::try_from(count).ok() != Some(data.len()) {
-            return Err(Errno::EINVAL);
+            let why = format!("{}, with {} bytes of data", place(&access), data.len());
+            return Err(Refused::because(Errno::EINVAL, &why));
         }
         let mut device = self.device.lock();
         device.check_plugged()?;
         if agreed.role == Role::Console {
             let backing = device.regions().get(region).map(|region| region.backing);
             if backing != Some(Backing::Edid) {
-                return Err(Errno::EPERM);
+                return Err(Refused::because(Errno::EPERM, "a console may write to the EDID only"));
             }
         }
         if !is_extended_config(region, offset, data.len()) {
@@ -153,25 +165,29 @@ impl Session {
         agreed: Agreed,
         payload: &[u8],
         fds: Vec<OwnedFd>,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), Refused> {
         let (set, _): (IrqSet, _) = parse(payload)?;
         let mut device = self.device.lock();
         if device.has_events() && set.index == DISPLAY_IRQ {
-            return device.set_display_irq(&mut self.watcher, &set, fds);
+            return Ok(device.set_display_irq(&mut self.watcher, &set, fds)?);
         }
         drop(device);
         if agreed.role == Role::Console {
-            return Err(Errno::EPERM);
+            return Err(Refused::because(Errno::EPERM, "this interrupt is the VMM's"));
         }
         let mut arg = payload.to_vec();
         self.device.lock().ioctl(DeviceIoctl::SetIrqs.raw(), &mut arg, fds)?;
         Ok(())
     }
 
-    pub(super) fn query_gfx_plane(&self, payload: &[u8], out: &mut Outbox) -> Result<(), Errno> {
+    pub(super) fn query_gfx_plane(&self, payload: &[u8], out: &mut Outbox) -> Result<(), Refused> {
         let (mut info, _): (PlaneInfo, _) = parse(payload)?;
         let request = PlaneRequest::parse(&info)?;
-        let plane = self.device.lock().request(request)?;
+        let plane = self.device.lock().request(request);
+        if let (PlaneRequest::Probe(_), Err(error)) = (request, &plane) {
+            return Err(Refused::ordinary(error.into()));
+        }
+        let plane = plane?;
         if let PlaneRequest::Query(..) = request {
             match &plane {
                 Some(plane) => plane.to_raw(&mut info),
@@ -188,12 +204,17 @@ impl Session {
         agreed: Agreed,
         payload: &[u8],
         out: &mut Outbox,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), Refused> {
         let (BufferRequest { dmabuf_id, reserved }, _) = parse(payload)?;
         if reserved != 0 {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.into());
         }
-        let buffer = self.device.lock().buffer(dmabuf_id, agreed.role == Role::Console)?;
+        let buffer = self.device.lock().buffer(dmabuf_id, agreed.role == Role::Console);
+        let buffer = match buffer {
+            // The plane was another before the client could ask.
+            Err(error @ DeviceError::NoBuffer(_)) => return Err(Refused::ordinary(error.into())),
+            buffer => buffer?,
+        };
         let reply = BufferReply {
             dmabuf_id,
             kind: kind_to_raw(buffer.kind),
@@ -204,6 +225,11 @@ impl Session {
         out.fds.push(buffer.fd);
         Ok(())
     }
+}
+
+/// An access, for a sentence about it.
+fn place(RegionAccess { offset, region, count }: &RegionAccess) -> String {
+    format!("{count} bytes at {offset:#x} of region {region}")
 }
 
 /// Whether an access lies in the configuration space that a conventional device does not have.

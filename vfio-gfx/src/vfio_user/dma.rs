@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use zerocopy::IntoBytes;
 
 use super::answers::parse;
+use super::refusal::Refused;
 use super::session::{Outbox, Session};
 use super::{DmaMap, DmaUnmap};
 use crate::abi::Errno;
@@ -29,27 +30,33 @@ impl From<DmaError> for Errno {
 }
 
 impl Session {
-    pub(super) fn dma_map(&mut self, payload: &[u8], mut fds: Vec<OwnedFd>) -> Result<(), Errno> {
+    pub(super) fn dma_map(&mut self, payload: &[u8], mut fds: Vec<OwnedFd>) -> Result<(), Refused> {
         let (request, _): (DmaMap, _) = parse(payload)?;
-        if to_usize(request.argsz) < size_of::<DmaMap>() || fds.len() > 1 {
-            return Err(Errno::EINVAL);
+        check_size(request.argsz, size_of::<DmaMap>())?;
+        if fds.len() > 1 {
+            return Err(Refused::because(Errno::EINVAL, "expected one descriptor at most"));
         }
         let device = self.device.lock();
         device.check_plugged()?;
         Ok(map(&device, &request, fds.pop())?)
     }
 
-    pub(super) fn dma_unmap(&mut self, payload: &[u8], out: &mut Outbox) -> Result<(), Errno> {
+    pub(super) fn dma_unmap(&mut self, payload: &[u8], out: &mut Outbox) -> Result<(), Refused> {
         let (mut request, _): (DmaUnmap, _) = parse(payload)?;
-        if to_usize(request.argsz) < size_of::<DmaUnmap>() {
-            return Err(Errno::EINVAL);
-        }
+        check_size(request.argsz, size_of::<DmaUnmap>())?;
         let mut device = self.device.lock();
         device.check_plugged()?;
         request.size = unmap(&mut device, &request)?;
         out.bytes.extend_from_slice(request.as_bytes());
         Ok(())
     }
+}
+
+fn check_size(argsz: u32, expected: usize) -> Result<(), Refused> {
+    if to_usize(argsz) < expected {
+        return Err(Refused::because(Errno::EINVAL, "argsz is smaller than the struct"));
+    }
+    Ok(())
 }
 
 fn map(device: &Device, request: &DmaMap, fd: Option<OwnedFd>) -> Result<(), DmaError> {

@@ -16,6 +16,7 @@ mod header;
 mod inbox;
 mod pace;
 mod payload;
+mod refusal;
 #[expect(clippy::arithmetic_side_effects, reason = "shell: counts of its own connections")]
 mod server;
 mod session;

@@ -262,10 +262,12 @@ impl Server {
         });
         let (span, is_asked_for) = endpoint.unzip();
         let _entered = span.as_ref().map(Span::enter);
+        connection.sum_up();
+        let client = connection.peer();
         match reason {
-            Gone::Closed => debug!(?role, "disconnected"),
-            Gone::Failed(errno) => debug!(?role, %errno, "connection lost"),
-            Gone::Ended(ending) => warn!(?role, %ending, "connection closed"),
+            Gone::Closed => debug!(client, ?role, "disconnected"),
+            Gone::Failed(errno) => debug!(client, ?role, %errno, "connection lost"),
+            Gone::Ended(ending) => warn!(client, ?role, %ending, "connection closed"),
         }
         if role != Some(Role::Vmm) {
             return;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use thiserror::Error;
-use tracing::{debug, info};
+use tracing::debug;
 use zerocopy::IntoBytes;
 
+use super::refusal::{Refusals, Refused};
 use super::{Command, HEADER_SIZE, HeaderError, Kind, Message, Role, Version};
 use crate::abi::Errno;
 use crate::device::{PacerId, SharedDevice, Watcher};
@@ -87,6 +88,7 @@ pub struct Session {
     pub(super) peer: String,
     agreed: Option<Agreed>,
     slot: VmmSlot,
+    refusals: Refusals,
 }
 
 impl Session {
@@ -94,7 +96,7 @@ impl Session {
     #[must_use]
     pub fn new(device: SharedDevice, slot: VmmSlot) -> Self {
         let peer = "a client".to_owned();
-        Self { device, watcher: None, pacer: None, peer, agreed: None, slot }
+        Self { device, watcher: None, pacer: None, peer, agreed: None, slot, refusals: Refusals::default() }
     }
 
     /// The same with a name for the log.
@@ -108,6 +110,11 @@ impl Session {
     #[must_use]
     pub fn role(&self) -> Option<Role> {
         self.agreed.map(|agreed| agreed.role)
+    }
+
+    /// Says in the log how often the client was refused what, where that was not said with each.
+    pub(super) fn sum_up(&self) {
+        self.refusals.sum_up(&self.peer, self.role());
     }
 
     /// Answers one message; every one with `ENODEV` once the device is unplugged. The reply, if one is wanted, is appended to `out`, which must be empty.
@@ -125,11 +132,11 @@ impl Session {
         out.bytes.resize(HEADER_SIZE, 0);
         let reply = match self.dispatch(message, out) {
             Ok(()) => header.reply(out.bytes.len().saturating_sub(HEADER_SIZE)),
-            Err(errno) => {
-                debug!(command = header.command, %errno, "refused");
+            Err(refused) => {
+                self.refusals.add(&self.peer, self.role(), header.command, &refused);
                 out.bytes.truncate(HEADER_SIZE);
                 out.fds.clear();
-                header.error(errno)
+                header.error(refused.errno)
             }
         };
         if header.no_reply() {
@@ -140,49 +147,46 @@ impl Session {
         Ok(())
     }
 
-    fn dispatch(&mut self, message: Message<'_>, out: &mut Outbox) -> Result<(), Errno> {
+    fn dispatch(&mut self, message: Message<'_>, out: &mut Outbox) -> Result<(), Refused> {
         let Message { header, payload, fds } = message;
         self.device.lock().check_plugged()?;
         let command = Command::from_raw(header.command).ok_or(Errno::EOPNOTSUPP)?;
         let agreed = match (command, self.agreed) {
             (Command::Version, None) => return self.negotiate(payload, out),
-            (Command::Version, Some(_)) | (_, None) => return Err(Errno::EINVAL),
+            (Command::Version, Some(_)) => {
+                return Err(Refused::because(Errno::EINVAL, "the version is agreed on already"));
+            }
+            (_, None) => return Err(Refused::because(Errno::EINVAL, "expected the version first")),
             (_, Some(agreed)) => agreed,
         };
         match command {
-            Command::GetInfo => self.get_info(payload, out),
-            Command::GetRegionInfo => self.get_region_info(agreed, payload, out),
-            Command::GetIrqInfo => self.get_irq_info(payload, out),
-            Command::RegionRead => self.region_read(agreed, payload, out),
-            Command::RegionWrite => self.region_write(agreed, payload, out),
-            Command::QueryGfxPlane if agreed.extension => self.query_gfx_plane(payload, out),
-            Command::GetGfxDmabuf if agreed.extension => self.get_gfx_dmabuf(agreed, payload, out),
-            Command::PaceFlips if agreed.extension => self.pace_flips(payload, out),
+            Command::GetInfo => self.get_info(payload, out)?,
+            Command::GetRegionInfo => self.get_region_info(agreed, payload, out)?,
+            Command::GetIrqInfo => self.get_irq_info(payload, out)?,
+            Command::RegionRead => self.region_read(agreed, payload, out)?,
+            Command::RegionWrite => self.region_write(agreed, payload, out)?,
+            Command::QueryGfxPlane if agreed.extension => self.query_gfx_plane(payload, out)?,
+            Command::GetGfxDmabuf if agreed.extension => self.get_gfx_dmabuf(agreed, payload, out)?,
+            Command::PaceFlips if agreed.extension => self.pace_flips(payload, out)?,
             Command::DmaMap | Command::DmaUnmap | Command::Reset if agreed.role == Role::Console => {
-                Err(Errno::EPERM)
+                return Err(Refused::because(Errno::EPERM, "only the VMM may do this"));
             }
-            Command::DmaMap => self.dma_map(payload, fds),
-            Command::DmaUnmap => self.dma_unmap(payload, out),
-            Command::SetIrqs => self.set_irqs(agreed, payload, fds),
-            Command::Reset => {
-                self.device.lock().reset();
-                Ok(())
-            }
-            _ => Err(Errno::EOPNOTSUPP),
+            Command::DmaMap => self.dma_map(payload, fds)?,
+            Command::DmaUnmap => self.dma_unmap(payload, out)?,
+            Command::SetIrqs => self.set_irqs(agreed, payload, fds)?,
+            Command::Reset => self.device.lock().reset(),
+            _ => return Err(Errno::EOPNOTSUPP.into()),
         }
+        Ok(())
     }
 
-    fn negotiate(&mut self, payload: &[u8], out: &mut Outbox) -> Result<(), Errno> {
-        let proposal = Version::parse(payload).map_err(|error| {
-            info!(%error, "version refused");
-            Errno::EINVAL
-        })?;
+    fn negotiate(&mut self, payload: &[u8], out: &mut Outbox) -> Result<(), Refused> {
+        let proposal = Version::parse(payload)?;
         let answer = proposal.answer();
         let extension = answer.capabilities.extension;
         let role = extension.map_or(Role::Vmm, |(_, role)| role);
         if role == Role::Vmm && !self.slot.take() {
-            info!("another VMM is attached: refused");
-            return Err(Errno::EBUSY);
+            return Err(Refused::because(Errno::EBUSY, "another VMM is attached"));
         }
         self.agreed = Some(Agreed { role, extension: extension.is_some() });
         answer.encode(true, &mut out.bytes);

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::{MAX_DATA_XFER, MAX_DMA_MAPS, MAX_MSG_FDS};
+use crate::abi::Errno;
 use crate::memory::PAGE_SIZE;
 use crate::number::to_u64;
 
@@ -50,6 +51,12 @@ pub enum VersionError {
     /// The display extension's capability is malformed.
     #[error("version: capability {EXTENSION} must be an object with version >= 1 and role vmm or console")]
     Extension,
+}
+
+impl From<VersionError> for Errno {
+    fn from(_: VersionError) -> Self {
+        Self::EINVAL
+    }
 }
 
 /// The capabilities that matter to this crate, as one side states them. `None` = not mentioned.

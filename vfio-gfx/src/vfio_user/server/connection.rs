@@ -43,6 +43,16 @@ impl Connection {
         self.session.role()
     }
 
+    /// Who it is, for the log.
+    pub(super) fn peer(&self) -> &str {
+        &self.session.peer
+    }
+
+    /// See [`Session::sum_up`].
+    pub(super) fn sum_up(&self) {
+        self.session.sum_up();
+    }
+
     /// Whether a reply is on its way out.
     pub(super) fn is_writing(&self) -> bool {
         !self.outbox.bytes.is_empty()

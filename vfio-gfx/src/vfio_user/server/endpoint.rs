@@ -7,7 +7,7 @@ use std::time::Instant;
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
-use tracing::{Span, info_span, warn};
+use tracing::{Span, error_span, warn};
 
 use super::{ACCEPT_PAUSE, BindError, BoundSocket, Connection, EndpointId, MAX_CONNECTIONS, Server, setup};
 use crate::device::SharedDevice;
@@ -52,7 +52,8 @@ impl Server {
         }
         watch(listener.as_fd(), token).map_err(setup("epoll_ctl"))?;
         let uuid = (!name.is_empty()).then_some(name);
-        let span = info_span!("device", uuid, socket = %listener.path().display());
+        // Of the highest level: whoever asks for warnings only wants to know of which device.
+        let span = error_span!("device", uuid, socket = %listener.path().display());
         let timer = timer.map(|timer| (timer_token, timer));
         let listener = Some(listener);
         let slot = VmmSlot::default();
@@ -78,6 +79,7 @@ impl Server {
     /// A device's timer expired.
     pub(super) fn look_again(&self, timer: u64) {
         if let Some(endpoint) = self.timers.get(&timer).and_then(|id| self.endpoints.get(id)) {
+            let _entered = endpoint.span.enter();
             endpoint.device.lock().look_again();
         }
     }
