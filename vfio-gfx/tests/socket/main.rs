@@ -4,6 +4,7 @@
 
 mod answers;
 mod changes;
+mod config;
 mod fake;
 mod fixture;
 mod guest;
