@@ -32,6 +32,21 @@ pub(crate) unsafe fn copy_in(arg: *const c_void) -> Result<Vec<u8>, Errno> {
     Ok(copy)
 }
 
+/// A number behind a pointer, as `VFIO_DEVICE_GET_GFX_DMABUF` (vfio.h) takes its id.
+///
+/// # Errors
+/// `EFAULT` for a null pointer.
+///
+/// # Safety
+/// `arg` is null, or points to a `u32` that can be read.
+pub(crate) unsafe fn word(arg: *const c_void) -> Result<u32, Errno> {
+    if arg.is_null() {
+        return Err(Errno::EFAULT);
+    }
+    // SAFETY: the caller says that a u32 is there; it need not be aligned.
+    Ok(unsafe { arg.cast::<u32>().read_unaligned() })
+}
+
 /// Puts bytes back into the caller's memory.
 ///
 /// # Safety
@@ -79,6 +94,15 @@ mod tests {
         assert_eq!(unsafe { copy_in((&raw const short).cast()) }, Err(Errno::EINVAL));
         // SAFETY: null is allowed.
         assert_eq!(unsafe { copy_in(std::ptr::null()) }, Err(Errno::EFAULT));
+    }
+
+    #[test]
+    fn a_number_is_read_where_there_is_one() {
+        let number = 7u32;
+        // SAFETY: a number is there.
+        assert_eq!(unsafe { word((&raw const number).cast()) }, Ok(7));
+        // SAFETY: null is allowed.
+        assert_eq!(unsafe { word(std::ptr::null()) }, Err(Errno::EFAULT));
     }
 
     #[test]

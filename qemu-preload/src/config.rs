@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use qemu_shim::preload::{GROUP, SOCKET};
+use qemu_shim::preload::{GROUP, INTERFACE, SOCKET};
+use vfio_gfx::abi::Interface;
 
 /// Which device to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub(crate) struct Config {
     pub(crate) socket: PathBuf,
     /// The number of its group: `/dev/vfio/GROUP` is ours.
     pub(crate) group: u32,
+    /// What QEMU is offered.
+    pub(crate) interface: Interface,
 }
 
 impl Config {
@@ -25,7 +28,13 @@ impl Config {
     fn read(variable: impl Fn(&'static str) -> Option<OsString>) -> Option<Self> {
         let socket = variable(SOCKET).filter(|socket| !socket.is_empty())?;
         let group = variable(GROUP)?.to_str()?.parse().ok()?;
-        Some(Self { socket: socket.into(), group })
+        let interface = match variable(INTERFACE) {
+            None => Interface::Region,
+            Some(name) if name == "region" => Interface::Region,
+            Some(name) if name == "dmabuf" => Interface::Dmabuf,
+            Some(_) => return None,
+        };
+        Some(Self { socket: socket.into(), group, interface })
     }
 
     /// Which of our files a path names.
@@ -52,7 +61,24 @@ mod tests {
     use super::*;
 
     fn read(socket: &str, group: &str) -> Option<Config> {
-        Config::read(|name| Some(if name == SOCKET { socket } else { group }.into()))
+        let value = |name| match name {
+            SOCKET => Some(socket.into()),
+            GROUP => Some(group.into()),
+            _ => None,
+        };
+        Config::read(value)
+    }
+
+    #[test]
+    fn what_is_offered_is_regions_unless_dma_bufs_are_asked_for() {
+        let read = |interface: Option<&str>| {
+            Config::read(|name| if name == INTERFACE { interface.map(Into::into) } else { Some("1".into()) })
+        };
+        let interface = |name| read(name).map(|config| config.interface);
+        assert_eq!(interface(None), Some(Interface::Region));
+        assert_eq!(interface(Some("region")), Some(Interface::Region));
+        assert_eq!(interface(Some("dmabuf")), Some(Interface::Dmabuf));
+        assert_eq!(interface(Some("both")), None);
     }
 
     #[test]

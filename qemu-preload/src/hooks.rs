@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use vfio_gfx::abi::{Errno, FdKind, Ioctl};
 use vfio_gfx::vfio_user::MAX_DATA_XFER;
 
-use crate::argument::{copy_in, copy_out, path as bytes_of};
+use crate::argument::{copy_in, copy_out, path as bytes_of, word};
 use crate::config::Config;
 use crate::next;
 use crate::shim::{Arg, ArgKind, Shim, arg_kind};
@@ -103,8 +103,14 @@ pub(crate) unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, arg: *mut c_v
         // A caller may have passed a negative int.
         let request = u32::try_from(request & 0xffff_ffff).map_err(|_| Errno::ENOTTY)?;
         let ioctl = Ioctl::decode(kind, request).ok_or(Errno::ENOTTY)?;
-        if arg_kind(ioctl) == ArgKind::Value {
-            return SHIM.ioctl(config, ioctl, Arg::Value(arg.addr()));
+        match arg_kind(ioctl) {
+            ArgKind::Value => return SHIM.ioctl(config, ioctl, Arg::Value(arg.addr())),
+            ArgKind::Word => {
+                // SAFETY: these ioctls have a pointer to a number.
+                let word = unsafe { word(arg) }?;
+                return SHIM.ioctl(config, ioctl, Arg::Word(word));
+            }
+            ArgKind::Sized => {}
         }
         // SAFETY: these ioctls have a struct that starts with its size.
         let mut copy = unsafe { copy_in(arg) }?;

@@ -3,16 +3,19 @@
 //! QEMU maps a display region once and reads the plane from its first byte; it can be told neither where else a plane starts
 //! nor that anything about it changed, and takes no memory's end into account. So the picture is copied, tile by changed tile,
 //! into memory that is always large enough, just before QEMU reads it: QEMU asks and reads in one thread.
+//!
+//! A QEMU with OpenGL can be offered a dma-buf instead: it is of the same memory. QEMU takes a buffer's size and format to be what
+//! they were when it first saw its id, so that each size of the picture is a buffer of its own, with an id that never comes back.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use qemu_shim::damage::Rect;
 use qemu_shim::{Console, Frame, Refresh};
-use vfio_gfx::abi::{Errno, PlaneInfo, RegionFlags, RegionInfo};
+use vfio_gfx::abi::{Errno, Interface, PlaneInfo, RegionFlags, RegionInfo};
 use vfio_gfx::display::{Display, DisplayError, Remote};
 use vfio_gfx::format::{Fourcc, Modifier};
-use vfio_gfx::memory::{PAGE_SIZE, Vram, VramError};
+use vfio_gfx::memory::{PAGE_SIZE, Udmabuf, Vram, VramError};
 use vfio_gfx::vfio_user::ClientError;
 use zerocopy::IntoBytes;
 
@@ -44,6 +47,8 @@ pub(crate) struct Screen {
     region: u32,
     /// Width and height of the picture in the memory, in pixels; zero before the first.
     shown: (u32, u32),
+    /// The id of the buffer that such a picture is in; counts up with each new size.
+    buffer: u32,
     /// The device is gone: the picture that says so stays.
     is_gone: bool,
     /// What went wrong last, to be said once.
@@ -63,6 +68,7 @@ impl Screen {
             memory,
             region,
             shown: (0, 0),
+            buffer: 0,
             is_gone: false,
             complaint: None,
         })
@@ -82,6 +88,27 @@ impl Screen {
         self.memory.reopen_read_only().map_err(|error| Errno::from(&error))
     }
 
+    /// The picture's memory as a dma-buf; on a host without `/dev/udmabuf` its memfd, which Mesa's software renderer takes for one.
+    ///
+    /// # Errors
+    /// `EINVAL` for another id than that of the last query; what udmabuf or `dup(2)` says.
+    pub(crate) fn buffer(&self, id: u32) -> Result<OwnedFd, Errno> {
+        let size = plane_size(self.shown);
+        if id != self.buffer || size == 0 {
+            return Err(Errno::EINVAL);
+        }
+        match Udmabuf::open() {
+            Ok(udmabuf) => {
+                let made = udmabuf.create(self.memory.file().as_fd(), 0, size.into());
+                made.map_err(|error| {
+                    report::error("no dma-buf", &error);
+                    error.errno().into()
+                })
+            }
+            Err(_) => Ok(self.memory.file().try_clone().map_err(|error| Errno::from(&error))?.into()),
+        }
+    }
+
     /// Copies bytes of the picture.
     ///
     /// # Errors
@@ -92,27 +119,28 @@ impl Screen {
     }
 
     /// Looks at the device, brings the memory up to date, and describes what is in it. Never fails: QEMU would say so at each
-    /// look.
-    pub(crate) fn query(&mut self, info: &mut PlaneInfo) {
+    /// look. `interface` decides whether a region or a buffer is named.
+    pub(crate) fn query(&mut self, interface: Interface, info: &mut PlaneInfo) {
         if !self.is_gone {
             self.refresh();
         }
         let (width, height) = self.shown;
-        let stride = width * 4;
-        let size = u64::from(stride) * u64::from(height);
-        let size = u32::try_from(size.next_multiple_of(PAGE_SIZE)).unwrap_or(0);
+        let size = plane_size(self.shown);
         *info = PlaneInfo {
             drm_format: if size == 0 { 0 } else { Fourcc::XRGB8888.bits() },
             drm_format_mod: Modifier::LINEAR.bits(),
             width,
             height,
-            stride,
+            stride: width * 4,
             size,
             x_pos: 0,
             y_pos: 0,
             x_hot: 0,
             y_hot: 0,
-            handle: self.region,
+            handle: match interface {
+                Interface::Region => self.region,
+                Interface::Dmabuf => self.buffer,
+            },
             ..*info
         };
     }
@@ -145,7 +173,14 @@ impl Screen {
         let changed = update.damage.rects();
         copy(update.frame, if is_new { &whole } else { &changed }, &self.memory);
         self.shown = (width, height);
+        self.buffer += u32::from(is_new);
     }
+}
+
+/// Bytes of a plane of this width and height, in whole pages.
+fn plane_size((width, height): (u32, u32)) -> u32 {
+    let size = u64::from(width) * u64::from(height) * 4;
+    u32::try_from(size.next_multiple_of(PAGE_SIZE)).unwrap_or(0)
 }
 
 /// Copies rectangles of a picture to where the plane has them.

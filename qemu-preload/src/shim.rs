@@ -1,13 +1,14 @@
 //! Every call on our descriptors, answered. No C in here: arguments are bytes, results are numbers or errors.
 
 use std::ffi::c_int;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use vfio_gfx::abi::{
-    ContainerIoctl, DeviceIoctl, Errno, FdKind, GroupIoctl, Interface, Ioctl, PlaneInfo, PlaneRequest,
-    RegionInfo,
+    ContainerIoctl, DeviceIoctl, Errno, FdKind, GroupIoctl, Interface, Ioctl, PlaneInfo, PlaneKind,
+    PlaneRequest, RegionInfo,
 };
+use vfio_gfx::plane::Plane;
 use zerocopy::IntoBytes;
 
 use crate::bytes::{fill, read as parse};
@@ -44,6 +45,8 @@ struct IommuInfo {
 pub(crate) enum Arg<'a> {
     /// A number.
     Value(usize),
+    /// A number that it points to.
+    Word(u32),
     /// A struct in the caller's memory, whose copy is copied back afterwards.
     Struct(&'a mut [u8]),
 }
@@ -53,6 +56,8 @@ pub(crate) enum Arg<'a> {
 pub(crate) enum ArgKind {
     /// A number, or a pointer that is not looked at.
     Value,
+    /// A pointer to 32 bits that are only read.
+    Word,
     /// A struct that starts with its size.
     Sized,
 }
@@ -69,6 +74,7 @@ pub(crate) fn arg_kind(ioctl: Ioctl) -> ArgKind {
             | DeviceIoctl::SetIrqs
             | DeviceIoctl::QueryGfxPlane,
         ) => ArgKind::Sized,
+        Ioctl::Device(DeviceIoctl::GetGfxDmabuf) => ArgKind::Word,
         _ => ArgKind::Value,
     }
 }
@@ -139,13 +145,19 @@ impl Shim {
             (Ioctl::Container(ioctl), arg) => self.container_ioctl(ioctl, arg),
             (Ioctl::Group(ioctl), arg) => self.group_ioctl(config, ioctl, arg),
             (Ioctl::Device(DeviceIoctl::GetRegionInfo), Arg::Struct(arg)) => self.region_info(arg),
-            (Ioctl::Device(DeviceIoctl::QueryGfxPlane), Arg::Struct(arg)) => self.query_plane(arg),
+            (Ioctl::Device(DeviceIoctl::QueryGfxPlane), Arg::Struct(arg)) => self.query_plane(config, arg),
+            (Ioctl::Device(DeviceIoctl::GetGfxDmabuf), Arg::Word(id))
+                if config.interface == Interface::Dmabuf =>
+            {
+                let fd = lock(&self.screen).as_ref().ok_or(Errno::ENODEV)?.buffer(id)?;
+                Ok(fd.into_raw_fd())
+            }
             (Ioctl::Device(ioctl), arg) => {
                 let mut device = lock(&self.device);
                 let device = device.as_mut().ok_or(Errno::ENODEV)?;
                 match arg {
                     Arg::Struct(arg) => device.ioctl(ioctl, arg)?,
-                    Arg::Value(_) => device.ioctl(ioctl, &mut [])?,
+                    Arg::Value(_) | Arg::Word(_) => device.ioctl(ioctl, &mut [])?,
                 }
                 Ok(0)
             }
@@ -213,21 +225,26 @@ impl Shim {
         device.ioctl(DeviceIoctl::GetRegionInfo, arg).map(|()| 0)
     }
 
-    /// Only the region interface is offered: QEMU takes dma-bufs where it can have them, and fails without GL.
-    fn query_plane(&self, arg: &mut [u8]) -> Result<c_int, Errno> {
+    /// One interface is offered: QEMU takes dma-bufs where it can have them, and fails without GL.
+    fn query_plane(&self, config: &Config, arg: &mut [u8]) -> Result<c_int, Errno> {
         // The last field is younger than the ioctl: the caller's struct may end before it.
         let mut bytes = [0; size_of::<PlaneInfo>()];
         fill(&mut bytes, arg);
         let mut info: PlaneInfo = parse(&bytes)?;
         match PlaneRequest::parse(&info)? {
-            PlaneRequest::Probe(Interface::Region) => {}
-            PlaneRequest::Probe(Interface::Dmabuf) | PlaneRequest::Query(Interface::Dmabuf, _) => {
-                return Err(Errno::EINVAL);
-            }
-            PlaneRequest::Query(Interface::Region, _) => {
-                lock(&self.screen).as_mut().ok_or(Errno::ENODEV)?.query(&mut info);
+            PlaneRequest::Probe(interface) if interface == config.interface => {}
+            // Cursor and overlay are in the picture.
+            PlaneRequest::Query(Interface::Dmabuf, kind)
+                if config.interface == Interface::Dmabuf && kind != PlaneKind::Primary.raw() =>
+            {
+                Plane::off_to_raw(&mut info);
                 fill(arg, info.as_bytes());
             }
+            PlaneRequest::Query(interface, _) if interface == config.interface => {
+                lock(&self.screen).as_mut().ok_or(Errno::ENODEV)?.query(interface, &mut info);
+                fill(arg, info.as_bytes());
+            }
+            PlaneRequest::Probe(_) | PlaneRequest::Query(..) => return Err(Errno::EINVAL),
         }
         Ok(0)
     }

@@ -24,6 +24,8 @@ pub mod screen;
 pub mod usage;
 pub mod viewer;
 pub mod vmm;
+pub mod xserver;
+pub mod xwd;
 
 use std::{
     io::Write as _,

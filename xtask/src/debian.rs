@@ -28,6 +28,9 @@ const VIEWERS: &str = "tigervnc-viewer gvncviewer vncsnapshot xvfb xkb-data xdot
 /// A browser, and terminals that show pictures: sixel (xterm), and its own protocol (kitty, which draws with OpenGL).
 const WINDOWS: &str = "chromium-headless-shell xterm xfonts-base kitty libgl1-mesa-dri libegl1";
 
+/// A QEMU whose windows are drawn with OpenGL: Mesa's software renderer takes dma-bufs from Mesa 24 on, which Debian 12 has not.
+const QEMU_WINDOWS: &str = "qemu-system-x86 qemu-system-gui seabios libgl1-mesa-dri libegl1";
+
 /// The certificates a Debian system trusts, as one file.
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -111,11 +114,21 @@ pub(crate) fn viewers(lab: &Lab, shell: &Shell) -> Result<(), String> {
 
 /// Adds to the tree of viewers what is looked at with a browser or in a terminal.
 pub(crate) fn windows(lab: &Lab, shell: &Shell) -> Result<(), String> {
+    install(&lab.viewers(), WINDOWS, shell)
+}
+
+/// Adds to it a QEMU with windows.
+pub(crate) fn qemu_windows(lab: &Lab, shell: &Shell) -> Result<(), String> {
+    install(&lab.viewers(), QEMU_WINDOWS, shell)
+}
+
+/// Installs packages in a tree, and what an interrupted run left undone.
+fn install(root: &Path, packages: &str, shell: &Shell) -> Result<(), String> {
     let script = format!(
         "dpkg --configure -a; apt-get -o Acquire::Check-Valid-Until=false update
-        apt-get install -y --fix-broken --no-install-recommends {WINDOWS}; apt-get clean"
+        apt-get install -y --fix-broken --no-install-recommends {packages}; apt-get clean"
     );
-    shell.run(&mut shell.inside(&lab.viewers(), &script))
+    shell.run(&mut shell.inside(root, &script))
 }
 
 /// Makes a tree of a release. It appears when it is complete.
@@ -168,9 +181,7 @@ pub(crate) fn install_kernels(lab: &Lab, shell: &Shell) -> Result<(), String> {
 
 /// Installs OVMF. A step of its own, so that labs from before it get it without being made again.
 pub(crate) fn install_ovmf(lab: &Lab, shell: &Shell) -> Result<(), String> {
-    let script = "dpkg --configure -a; apt-get -o Acquire::Check-Valid-Until=false update
-        apt-get install -y --fix-broken --no-install-recommends ovmf; apt-get clean";
-    shell.run(&mut shell.inside(&lab.root(), script))
+    install(&lab.root(), "ovmf", shell)
 }
 
 /// Makes "trixie" known to the tree's apt, from the mirror of "forky", and the network reachable.

@@ -27,7 +27,7 @@ struct Step {
     is_optional: bool,
 }
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     Step {
         name: "debian",
         what: "a Debian tree with QEMU (about a minute)",
@@ -82,6 +82,13 @@ const STEPS: [Step; 9] = [
         what: "OVMF, firmware with UEFI (some seconds)",
         recipe: "1",
         make: debian::install_ovmf,
+        is_optional: true,
+    },
+    Step {
+        name: "qemu-windows",
+        what: "a QEMU with windows and OpenGL (about a minute)",
+        recipe: "1",
+        make: debian::qemu_windows,
         is_optional: true,
     },
     Step { name: READY_STAMP, what: "the lab's QEMU runs", recipe: LAYOUT, make: check, is_optional: false },

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use mdev_sample::DeviceType;
 use rustix::event::{EventfdFlags, eventfd};
 use tempfile::TempDir;
-use vfio_gfx::abi::{ContainerIoctl, DeviceIoctl, Errno, FdKind, GroupIoctl, Ioctl, pci_region};
+use vfio_gfx::abi::{ContainerIoctl, DeviceIoctl, Errno, FdKind, GroupIoctl, Interface, Ioctl, pci_region};
 use vfio_gfx::device::SharedDevice;
 use vfio_gfx::memory::Vram;
 use vfio_gfx::vfio_user::{Server, Stopper, Until};
@@ -43,13 +43,17 @@ fn long(bytes: &[u8], at: usize) -> u64 {
 
 impl Qemu {
     fn new(device_type: &str) -> Self {
+        Self::that_is_offered(device_type, Interface::Region)
+    }
+
+    fn that_is_offered(device_type: &str, interface: Interface) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("device.sock");
         let device = DeviceType::find(device_type).unwrap().create(None).unwrap();
         let mut server = Server::bind(SharedDevice::new(device), &socket).unwrap();
         let stopper = server.stopper().unwrap();
         let server = Some(std::thread::spawn(move || server.run(Until::Stopped).unwrap()));
-        let config = Config { socket, group: 42 };
+        let config = Config { socket, group: 42, interface };
         Self { shim: Shim::new(), config, stopper, server, _dir: dir }
     }
 
@@ -138,6 +142,20 @@ impl Qemu {
         self.ask(Ioctl::Device(DeviceIoctl::QueryGfxPlane), arg)
     }
 
+    /// A plane as a buffer: 1 is the screen, 2 the pointer.
+    fn query_buffer(&self, kind: u32) -> Result<Vec<u8>, Errno> {
+        let mut arg = vec![0; 64];
+        arg[..12].copy_from_slice(&words(&[64, 2, kind]));
+        self.ask(Ioctl::Device(DeviceIoctl::QueryGfxPlane), arg)
+    }
+
+    /// The file behind a plane's buffer, as QEMU gets it.
+    fn buffer(&self, id: u32) -> Result<File, Errno> {
+        let fd = self.shim.ioctl(&self.config, Ioctl::Device(DeviceIoctl::GetGfxDmabuf), Arg::Word(id))?;
+        // The number is a descriptor of this process; the copy is ours.
+        Ok(crate::argument::duplicate(fd)?.into())
+    }
+
     /// Has the guest set a mode of 640x480 with the picture `row` rows down its memory.
     fn set_mode(&self, row: u16) {
         self.write(pci_region::CONFIG, 4, &[2, 0]).unwrap();
@@ -223,6 +241,56 @@ fn flips_show_without_an_offset() {
         assert_eq!(bytes_at(&mapped, 0, 4), colour, "row {row}");
         assert_eq!(bytes_at(&mapped, 639 * 4 + 479 * 2560, 3), [9, 8, 7], "row {row}");
     }
+}
+
+/// A QEMU with OpenGL: the picture is a buffer, another one for each size, and writes to the EDID get through.
+#[test]
+fn dma_bufs_are_offered_when_they_are_asked_for() {
+    let qemu = Qemu::that_is_offered("mbochs-medium", Interface::Dmabuf);
+    let regions = qemu.start();
+    assert_eq!(qemu.query(5), Err(Errno::EINVAL), "no region");
+    assert_eq!(qemu.query(4), Err(Errno::EINVAL));
+    assert!(qemu.query(3).is_ok());
+    assert!(qemu.buffer(1).is_err(), "nothing is shown yet");
+    qemu.set_mode(480);
+    qemu.write(0, 480 * 2560, &[1, 2, 3, 0]).unwrap();
+    let plane = qemu.query_buffer(1).unwrap();
+    let id = word(&plane, 56);
+    assert_eq!((word(&plane, 24), word(&plane, 28), word(&plane, 32)), (640, 480, 2560));
+    let mut bytes = [0; 4];
+    qemu.buffer(id).unwrap().read_exact_at(&mut bytes, 0).unwrap();
+    assert_eq!(bytes, [1, 2, 3, 0]);
+    assert_eq!(word(&qemu.query_buffer(1).unwrap(), 56), id, "the same buffer");
+    assert_eq!(word(&qemu.query_buffer(2).unwrap(), 12), 0, "the pointer is in the picture");
+    qemu.write(2, 0x500 + 2 * 2, &400u16.to_le_bytes()).unwrap();
+    let smaller = qemu.query_buffer(1).unwrap();
+    assert_eq!((word(&smaller, 28), word(&smaller, 56)), (400, id + 1), "another size, another buffer");
+    assert_eq!(qemu.buffer(id).map(drop), Err(Errno::EINVAL), "what is gone does not come back");
+    // QEMU finds the EDID by its capability: type 1 (GFX), subtype 1 (EDID), and writes to its registers.
+    let of_edid = |index: &u32| {
+        let mut arg = words(&[256, 0, *index, 0, 0, 0, 0, 0]);
+        arg.resize(256, 0);
+        let info =
+            qemu.device(DeviceIoctl::GetRegionInfo, &arg.chunks(4).map(|w| word(w, 0)).collect::<Vec<_>>());
+        let info = info.unwrap();
+        let cap = word(&info, 12) as usize;
+        cap != 0 && (word(&info, cap + 8), word(&info, cap + 12)) == (1, 1)
+    };
+    let edid = (9..regions).find(of_edid).expect("a region of EDID");
+    qemu.write(edid, 0x14, &2u32.to_ne_bytes()).unwrap();
+    assert_eq!(word(&qemu.read(edid, 0x14, 4).unwrap(), 0), 2, "the link is down");
+}
+
+/// A QEMU without OpenGL must not be offered a buffer, nor get one.
+#[test]
+fn dma_bufs_are_not_offered_by_default() {
+    let qemu = Qemu::new("mbochs-medium");
+    qemu.start();
+    qemu.set_mode(0);
+    assert!(qemu.query(4).is_ok());
+    assert_eq!(qemu.query(3), Err(Errno::EINVAL));
+    assert_eq!(qemu.query_buffer(1), Err(Errno::EINVAL));
+    assert_eq!(qemu.buffer(1).map(drop), Err(Errno::ENOTTY));
 }
 
 #[test]

@@ -28,6 +28,10 @@ pub(super) struct Qemu {
     /// The device's expansion ROM, by QEMU's name for it: vgabios-bochs-display.bin gives mbochs-* and vgfx-* a screen in SeaBIOS.
     #[arg(long, value_name = "FILE")]
     romfile: Option<String>,
+    /// What QEMU is to look at: region for every display of QEMU's; dmabuf, which needs one with OpenGL (gtk,gl=on), and whose window's
+    /// size then reaches the guest as that of its monitor.
+    #[arg(long, value_name = "INTERFACE", default_value = "region", value_parser = ["region", "dmabuf"])]
+    interface: String,
     /// QEMU (7.2 or later) and its arguments.
     #[arg(last = true, required = true, value_name = "qemu-system-x86_64 ARGS")]
     command: Vec<OsString>,
@@ -68,7 +72,8 @@ impl Qemu {
                 .args([OsStr::new("-device"), &self.device_argument(&sysfs)])
                 .env("LD_PRELOAD", with_others(&library))
                 .env(preload::SOCKET, &socket)
-                .env(preload::GROUP, GROUP.to_string()),
+                .env(preload::GROUP, GROUP.to_string())
+                .env(preload::INTERFACE, &self.interface),
         );
         drop((served, dir));
         vmm::end_as(status?)

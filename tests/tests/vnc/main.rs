@@ -8,7 +8,6 @@ mod browser;
 mod desktop;
 mod scene;
 mod site;
-mod xwd;
 
 use std::{fs, path::Path, time::Duration};
 

@@ -1,6 +1,6 @@
 //! X window dumps (`XWDFile.h` of the X Window System), version 7, of 32 bits a pixel.
 
-use vfio_gfx_tests::screen::Screen;
+use crate::screen::Screen;
 
 /// Numbers of the header, all of 32 bits and big-endian.
 const HEADER: usize = 25;
@@ -8,7 +8,10 @@ const HEADER: usize = 25;
 const COLOUR: usize = 12;
 
 /// Reads a dump.
-pub(crate) fn read(bytes: &[u8]) -> Result<Screen, String> {
+///
+/// # Errors
+/// A sentence, if it is none, cut short, or of another kind of picture.
+pub fn read(bytes: &[u8]) -> Result<Screen, String> {
     let words = bytes.as_chunks::<4>().0.iter().map(|word| u32::from_be_bytes(*word));
     let words: Vec<u32> = words.take(HEADER).collect();
     let word = |at: usize| words.get(at).copied().ok_or("a dump cut short");

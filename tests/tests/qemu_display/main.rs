@@ -3,6 +3,8 @@
 //! QEMU's `hw/vfio/display.c` is a consumer of the display ABI that is not ours. What it shows (its screendump, its VNC) must be
 //! what our own console sees and what the guest drew, in every pixel.
 
+mod window;
+
 use std::{
     io::{Read, Write},
     os::unix::net::UnixStream,
@@ -258,6 +260,7 @@ fn run_qemu_starts_and_cleans_up() {
     // As Ctrl-C or a service manager ends it.
     pc.vmm.signal(rustix::process::Signal::TERM);
     assert!(pc.vmm.wait(SOON).success());
+    assert!(!pc.vmm.said().contains("refused"), "a stock QEMU is refused nothing: {}", pc.vmm.said());
     let socket = Path::new(device.strip_prefix("vfio-user:").expect("a device to look at"));
     assert!(!socket.exists() && socket.parent().is_some_and(|dir| !dir.exists()), "left behind: {device}");
 }
