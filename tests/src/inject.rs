@@ -11,7 +11,7 @@
 //! [`seccomp_unotify(2)`]: https://man7.org/linux/man-pages/man2/seccomp_unotify.2.html
 #![expect(unsafe_code, reason = "seccomp(2) and its ioctls have no safe interface")]
 
-use std::ffi::c_long;
+use std::ffi::{c_long, c_ulong};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -49,18 +49,21 @@ pub mod numbers {
     }
 
     numbers! {
-        accept4 = SYS_accept4; bind = SYS_bind; brk = SYS_brk; connect = SYS_connect;
+        accept4 = SYS_accept4; bind = SYS_bind; brk = SYS_brk; capset = SYS_capset; chmod = SYS_chmod;
+        connect = SYS_connect;
         epoll_create1 = SYS_epoll_create1; epoll_ctl = SYS_epoll_ctl; epoll_pwait = SYS_epoll_pwait;
         eventfd2 = SYS_eventfd2; fchmod = SYS_fchmod; fcntl = SYS_fcntl; fstat = SYS_fstat;
         fstatfs = SYS_fstatfs; ftruncate = SYS_ftruncate; getdents64 = SYS_getdents64;
-        getrandom = SYS_getrandom; inotify_add_watch = SYS_inotify_add_watch;
+        getrandom = SYS_getrandom; getsockopt = SYS_getsockopt; inotify_add_watch = SYS_inotify_add_watch;
         inotify_init1 = SYS_inotify_init1; io_setup = SYS_io_setup; io_submit = SYS_io_submit;
-        ioctl = SYS_ioctl; listen = SYS_listen; lseek = SYS_lseek; memfd_create = SYS_memfd_create;
-        mmap = SYS_mmap; munmap = SYS_munmap; openat = SYS_openat; poll = SYS_poll; ppoll = SYS_ppoll;
-        pread64 = SYS_pread64; read = SYS_read; recvfrom = SYS_recvfrom; recvmsg = SYS_recvmsg;
-        renameat2 = SYS_renameat2; sendmsg = SYS_sendmsg; sendto = SYS_sendto;
+        ioctl = SYS_ioctl; landlock_add_rule = SYS_landlock_add_rule;
+        landlock_create_ruleset = SYS_landlock_create_ruleset;
+        landlock_restrict_self = SYS_landlock_restrict_self; listen = SYS_listen; lseek = SYS_lseek; memfd_create = SYS_memfd_create;
+        mmap = SYS_mmap; mremap = SYS_mremap; munmap = SYS_munmap; openat = SYS_openat; poll = SYS_poll; ppoll = SYS_ppoll;
+        prctl = SYS_prctl; pread64 = SYS_pread64; read = SYS_read; readlink = SYS_readlink; recvfrom = SYS_recvfrom; recvmsg = SYS_recvmsg;
+        pwrite64 = SYS_pwrite64; renameat2 = SYS_renameat2; seccomp = SYS_seccomp; sendmsg = SYS_sendmsg; sendto = SYS_sendto;
         setsockopt = SYS_setsockopt; socket = SYS_socket; socketpair = SYS_socketpair; statx = SYS_statx;
-        timerfd_create = SYS_timerfd_create; timerfd_settime = SYS_timerfd_settime; write = SYS_write;
+        timerfd_create = SYS_timerfd_create; timerfd_settime = SYS_timerfd_settime; unlink = SYS_unlink; write = SYS_write;
     }
 }
 
@@ -190,6 +193,28 @@ impl Faulty {
     }
 }
 
+/// From now on, this call fails in the calling thread, and in those that it starts, when its second parameter is `second`.
+///
+/// # Errors
+/// Why this system has no such filters.
+pub fn fails_in_this_thread(call: &Call, second: u32, errno: rustix::io::Errno) -> Result<(), String> {
+    /// Where `struct seccomp_data` (linux/seccomp.h) has the low half of the second parameter, on a little-endian machine.
+    const SECOND: u32 = 24;
+    let number = u32::try_from(call.number).map_err(|e| e.to_string())?;
+    let errno = u32::try_from(errno.raw_os_error()).map_err(|e| e.to_string())?;
+    let (load, is) =
+        (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
+    let program = [
+        instruction(load, 0, 0, 0)?,
+        instruction(is, 0, 3, number)?,
+        instruction(load, 0, 0, SECOND)?,
+        instruction(is, 0, 1, second)?,
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno)?,
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW)?,
+    ];
+    set_filter(&program, 0).map(drop).map_err(|error| format!("no seccomp filter: {error}"))
+}
+
 /// Answers until no process with the filter is left.
 fn supervise(control: &Control) {
     let listener = loop {
@@ -225,11 +250,12 @@ fn supervise(control: &Control) {
     }
 }
 
+fn instruction(code: u32, jt: u8, jf: u8, k: u32) -> Result<libc::sock_filter, String> {
+    Ok(libc::sock_filter { code: u16::try_from(code).map_err(|e| e.to_string())?, jt, jf, k })
+}
+
 /// A classic BPF program that stops at these calls and lets all others pass.
 fn filter(calls: &[Call]) -> Result<Vec<libc::sock_filter>, String> {
-    let instruction = |code: u32, jt, jf, k| -> Result<libc::sock_filter, String> {
-        Ok(libc::sock_filter { code: u16::try_from(code).map_err(|e| e.to_string())?, jt, jf, k })
-    };
     // `nr` is the first word of `struct seccomp_data`.
     let mut program = vec![instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)?];
     for number in calls.iter().map(|call| call.number).chain([numbers::socketpair]) {
@@ -253,6 +279,18 @@ fn install(filter: &[libc::sock_filter]) -> std::io::Result<OwnedFd> {
     if (usize::from(sizes.seccomp_notif), usize::from(sizes.seccomp_notif_resp)) != (notif, resp) {
         return Err(std::io::ErrorKind::Unsupported.into());
     }
+    let listener = set_filter(filter, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?;
+    match i32::try_from(listener) {
+        Ok(fd) if fd >= 0 => {
+            // SAFETY: the call has made this descriptor for us, close-on-exec.
+            Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+        }
+        _ => Err(std::io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// Gives the calling thread, and what it starts, a filter. Allocates nothing. Returns what seccomp(2) does.
+fn set_filter(filter: &[libc::sock_filter], flags: c_ulong) -> std::io::Result<c_long> {
     // SAFETY: it takes integers only.
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } < 0 {
         return Err(std::io::Error::last_os_error());
@@ -260,19 +298,7 @@ fn install(filter: &[libc::sock_filter]) -> std::io::Result<OwnedFd> {
     let len = libc::c_ushort::try_from(filter.len()).map_err(|_| std::io::ErrorKind::InvalidInput)?;
     let program = libc::sock_fprog { len, filter: filter.as_ptr().cast_mut() };
     // SAFETY: the kernel reads the program of this length during the call, and nothing after it.
-    let listener = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
-            &raw const program,
-        )
-    };
-    match i32::try_from(listener) {
-        Ok(fd) if fd >= 0 => {
-            // SAFETY: the call has made this descriptor for us, close-on-exec.
-            Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-        }
-        _ => Err(std::io::Error::last_os_error()),
-    }
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+    if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(result) }
 }

@@ -14,7 +14,7 @@ use vfio_gfx::plane::Source;
 use vfio_gfx::vfio_user::{Client, ClientError, Command, Role};
 
 /// Where the guest's memory is, in device addresses.
-const GUEST: u64 = 0x10_0000;
+const GUEST: u32 = 0x10_0000;
 /// How much there is of it.
 const GUEST_SIZE: u64 = 0x10_0000;
 /// How long the place of a VMM that has gone may take to be free.
@@ -29,6 +29,23 @@ const ENABLE: u64 = 4;
 const VIRT_WIDTH: u64 = 6;
 const X_OFFSET: u64 = 8;
 const Y_OFFSET: u64 = 9;
+
+/// Registers of a vgfx's primary plane, in BAR2, and what makes them effective (`mdev_sample::vgfx`).
+const PLANE: u64 = 0x840;
+const COMMIT: u64 = 0x808;
+/// CONTROL, FORMAT, OFFSET_LOW, OFFSET_HIGH, STRIDE, WIDTH, HEIGHT and MEMORY, by their number.
+const IN_GUEST_MEMORY: [(u64, u32); 8] = [
+    (0, 1),
+    (1, u32::from_le_bytes(*b"XR24")),
+    (2, GUEST),
+    (3, 0),
+    (4, GUEST_PLANE.0 * 4),
+    (5, GUEST_PLANE.0),
+    (6, GUEST_PLANE.1),
+    (13, 1),
+];
+/// Width and height, in pixels, of a plane in guest memory.
+pub const GUEST_PLANE: (u32, u32) = (320, 200);
 
 /// A VMM attached to a Bochs display (mbochs-* or vgfx-*).
 #[derive(Debug)]
@@ -59,7 +76,7 @@ impl Vmm {
     /// # Errors
     /// As [`Client::call`].
     pub fn grant(&mut self, memory: OwnedFd) -> Result<(), ClientError> {
-        let request = [words(&[32, 3]), longs(&[0, GUEST, GUEST_SIZE])].concat();
+        let request = [words(&[32, 3]), longs(&[0, GUEST.into(), GUEST_SIZE])].concat();
         self.0.call_with_fds(Command::DmaMap, &[&request], &[memory], |_, _| Ok(()))
     }
 
@@ -68,8 +85,24 @@ impl Vmm {
     /// # Errors
     /// As [`Client::call`].
     pub fn take_back(&mut self) -> Result<(), ClientError> {
-        let request = [words(&[24, 0]), longs(&[GUEST, GUEST_SIZE])].concat();
+        let request = [words(&[24, 0]), longs(&[GUEST.into(), GUEST_SIZE])].concat();
         self.0.call(Command::DmaUnmap, &[&request], |_, _| Ok(()))
+    }
+
+    /// Shows a plane in guest memory instead, on a vgfx.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn show_guest_memory(&mut self) -> Result<(), ClientError> {
+        for (register, value) in IN_GUEST_MEMORY {
+            self.write_long(PLANE + 4 * register, value)?;
+        }
+        self.write_long(COMMIT, 1)
+    }
+
+    fn write_long(&mut self, place: u64, value: u32) -> Result<(), ClientError> {
+        let payload = [longs(&[place]), words(&[2, 4])].concat();
+        self.0.call(Command::RegionWrite, &[&payload, &value.to_le_bytes()], |_, _| Ok(()))
     }
 
     fn write(&mut self, register: u64, value: u16) -> Result<(), ClientError> {
@@ -124,6 +157,21 @@ impl Vmm {
     pub fn begin_flip(&mut self, virtual_width: u16) -> Result<(), ClientError> {
         self.write(VIRT_WIDTH, virtual_width)
     }
+}
+
+/// What a VMM of a vgfx and a console do with a plane in guest memory: it is shown, fetched and read, and taken back. Returns the size
+/// of the screen meanwhile.
+///
+/// # Errors
+/// The first that one of them met.
+pub fn guest_plane(path: &Path) -> Result<Option<(u32, u32)>, DisplayError> {
+    let mut vmm = attach_when_free(path)?;
+    vmm.grant(guest_memory())?;
+    let mut display = console(path)?;
+    vmm.show_guest_memory()?;
+    let size = look(&mut display)?;
+    vmm.take_back()?;
+    Ok(size)
 }
 
 /// Memory for a guest.
@@ -200,7 +248,10 @@ pub fn whole_life(path: &Path) -> Result<Option<(u32, u32)>, DisplayError> {
 
 /// Attaches. The last VMM's connection may have no end yet: a program that another test starts at this moment has our
 /// descriptors until it executes.
-fn attach_when_free(path: &Path) -> Result<Vmm, ClientError> {
+///
+/// # Errors
+/// As [`Client::connect`].
+pub fn attach_when_free(path: &Path) -> Result<Vmm, ClientError> {
     let start = Instant::now();
     loop {
         match Vmm::attach(path) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use tempfile::TempDir;
+use vfio_gfx::display::DisplayError;
 use vfio_gfx_tests::call;
 use vfio_gfx_tests::inject::{Call, Fault, Faulty};
 use vfio_gfx_tests::process::Running;
@@ -17,7 +18,7 @@ use vfio_gfx_tests::programs::{Server, program};
 use vfio_gfx_tests::skip;
 use vfio_gfx_tests::usage::{Usage, falls_asleep};
 use vfio_gfx_tests::viewer::whole_visit;
-use vfio_gfx_tests::vmm::{Vmm, console, look, whole_life};
+use vfio_gfx_tests::vmm::{GUEST_PLANE, Vmm, console, guest_plane, look, whole_life};
 
 const START: Duration = Duration::from_secs(60);
 /// Buffers keep some of their size.
@@ -32,10 +33,17 @@ struct Kind {
     unnoticed: &'static [Errno],
     /// With these a client may be let down; no other is.
     noticed: &'static [Errno],
+    /// Without one of them the test would test nothing.
+    must_happen: bool,
 }
 
 const fn kind(call: Call, unnoticed: &'static [Errno], noticed: &'static [Errno]) -> Kind {
-    Kind { call, unnoticed, noticed }
+    Kind { call, unnoticed, noticed, must_happen: true }
+}
+
+/// A call that a warm program need not make.
+const fn rare(call: Call, unnoticed: &'static [Errno]) -> Kind {
+    Kind { call, unnoticed, noticed: &[], must_happen: false }
 }
 
 impl Kind {
@@ -73,12 +81,27 @@ const OF_THE_SERVER: &[Kind] = &[
     kind(call!(statx), &[NOMEM], &[]),
     kind(call!(fstat), &[NOMEM], &[]),
     kind(call!(fstatfs), &[NOMEM], &[]),
-    kind(call!(io_setup), &[NOMEM, AGAIN], &[]),
-    kind(call!(io_submit), &[NOMEM, AGAIN], &[]),
-    kind(call!(timerfd_settime), &[NOMEM], &[]),
-    kind(call!(mmap), &[NOMEM], &[]),
-    kind(call!(munmap), &[NOMEM], &[]),
-    kind(call!(brk), &[NOMEM], &[]),
+    // Who it is, for the log: without, nobody is named.
+    kind(call!(getsockopt), &[NOMEM], &[]),
+    rare(call!(mremap), &[NOMEM]),
+    rare(call!(io_setup), &[NOMEM, AGAIN]),
+    rare(call!(io_submit), &[NOMEM, AGAIN]),
+    rare(call!(timerfd_settime), &[NOMEM]),
+    rare(call!(mmap), &[NOMEM]),
+    rare(call!(munmap), &[NOMEM]),
+    rare(call!(brk), &[NOMEM]),
+];
+
+/// Of a plane in guest memory, of which consoles get a copy: it is made and read behind a console's request.
+const OF_GUEST_MEMORY: &[Kind] = &[
+    kind(call!(pread64), &[INTR], &[Errno::IO, NOMEM]),
+    kind(call!(memfd_create), &[], &[MFILE, NOMEM]),
+    kind(call!(ftruncate), &[], &[Errno::NOSPC]),
+    kind(call!(fchmod), &[], &[Errno::PERM]),
+    kind(call!(fcntl), &[], &[NOMEM]),
+    kind(call!(mmap), &[], &[NOMEM]),
+    kind(call!(fstat), &[], &[NOMEM]),
+    kind(call!(fstatfs), &[], &[NOMEM]),
 ];
 
 /// The program with two devices, each on its socket.
@@ -98,47 +121,89 @@ fn serve(calls: &[Call]) -> Result<(Faulty, TempDir, [PathBuf; 2]), String> {
     Ok((faulty, dir, sockets))
 }
 
-#[test]
-fn no_call_of_a_server_that_fails_harms_another_client() {
-    let calls: Vec<Call> = OF_THE_SERVER.iter().map(|kind| kind.call).collect();
+/// Has all clients of a server meet these faults, beside one of another device.
+fn a_server_bears(test: &str, kinds: &[Kind], life: fn(&Path) -> Life, size: (u32, u32)) {
+    let calls: Vec<Call> = kinds.iter().map(|kind| kind.call).collect();
     let (mut faulty, _dir, [socket, other]) = match serve(&calls) {
         Ok(served) => served,
-        Err(why) => return skip("no_call_of_a_server_that_fails_harms_another_client", &why),
+        Err(why) => return skip(test, &why),
     };
-    let pid = faulty.program.id();
     let mut bystander = console(&other).unwrap();
-    whole_life(&socket).unwrap();
-    falls_asleep(pid, "warm");
-    let before = Usage::of(pid);
-    for kind in OF_THE_SERVER {
-        let mut happened = 0;
-        for round in 0.. {
-            let Some((fault, may_be_noticed)) = kind.fault(round) else { break };
-            faulty.arm(fault);
-            let life = whole_life(&socket);
-            // What the server does at the end of its clients counts too.
-            before.is_back(pid, SLACK_KIB, &fault.to_string());
-            if !faulty.disarm() {
-                life.unwrap_or_else(|e| panic!("before {fault}: {e}"));
-                if fault.nth == 1 {
-                    continue;
-                } else {
-                    break;
-                };
-            }
-            happened += 1;
-            if !may_be_noticed {
-                assert_eq!(life.unwrap_or_else(|e| panic!("{fault}: {e}")), Some((640, 480)), "{fault}");
-            }
-            assert!(faulty.program.is_running(), "{fault} ends the server");
-            assert_eq!(look(&mut bystander).unwrap(), Some((640, 480)), "{fault} disturbs another device");
-            let life = whole_life(&socket).unwrap_or_else(|e| panic!("after {fault}: {e}"));
-            assert_eq!(life, Some((640, 480)), "after {fault}");
-        }
-        falls_asleep(pid, kind.call.name);
-        println!("{}: {happened} failed", kind.call.name);
+    let walk =
+        Walk { act: || expect(life(&socket), size), look: || expect(look(&mut bystander), (640, 480)) };
+    walk.walk(&mut faulty, kinds);
+}
+
+#[test]
+fn no_call_of_a_server_that_fails_harms_another_client() {
+    let test = "no_call_of_a_server_that_fails_harms_another_client";
+    a_server_bears(test, OF_THE_SERVER, whole_life, (640, 480));
+}
+
+#[test]
+fn no_call_about_guest_memory_that_fails_harms_another_client() {
+    let test = "no_call_about_guest_memory_that_fails_harms_another_client";
+    if Path::new("/dev/udmabuf").exists() {
+        return skip(test, "this host has udmabuf, and with it no copies of guest memory");
     }
-    before.is_back(pid, SLACK_KIB, "at the end");
+    a_server_bears(test, OF_GUEST_MEMORY, guest_plane, GUEST_PLANE);
+}
+
+/// The size of the screen that a console saw, or what stood against it.
+type Life = Result<Option<(u32, u32)>, DisplayError>;
+
+fn expect(life: Life, size: (u32, u32)) -> Result<(), String> {
+    match life {
+        Ok(Some(found)) if found == size => Ok(()),
+        other => Err(format!("expected a screen of {size:?}, found {other:?}")),
+    }
+}
+
+/// How each round goes: `act` has clients do everything, `look` sees whether somebody else was disturbed.
+struct Walk<A, L> {
+    act: A,
+    look: L,
+}
+
+impl<A: FnMut() -> Result<(), String>, L: FnMut() -> Result<(), String>> Walk<A, L> {
+    /// All rounds of all kinds. The program must have been through `act` before: what it allocates once is not looked for.
+    #[track_caller]
+    fn walk(mut self, faulty: &mut Faulty, kinds: &[Kind]) {
+        let pid = faulty.program.id();
+        let mut act = || (self.act)();
+        act().unwrap_or_else(|e| panic!("before any fault: {e}"));
+        falls_asleep(pid, "warm");
+        let before = Usage::of(pid);
+        for kind in kinds {
+            let mut happened = 0;
+            for round in 0.. {
+                let Some((fault, may_be_noticed)) = kind.fault(round) else { break };
+                faulty.arm(fault);
+                let acted = act();
+                // What the program does at the end of its clients counts too.
+                before.is_back(pid, SLACK_KIB, &fault.to_string());
+                if !faulty.disarm() {
+                    acted.unwrap_or_else(|e| panic!("before {fault}: {e}"));
+                    // Of the first there may be others with another errno.
+                    if fault.nth == 1 {
+                        continue;
+                    }
+                    break;
+                }
+                happened += 1;
+                if !may_be_noticed {
+                    acted.unwrap_or_else(|e| panic!("{fault}: {e}"));
+                }
+                assert!(faulty.program.is_running(), "{fault} ends the program");
+                (self.look)().unwrap_or_else(|e| panic!("{fault}: {e}"));
+                act().unwrap_or_else(|e| panic!("after {fault}: {e}"));
+            }
+            falls_asleep(pid, kind.call.name);
+            println!("{}: {happened} failed", kind.call.name);
+            assert!(happened > 0 || !kind.must_happen, "{} is not called", kind.call.name);
+        }
+        before.is_back(pid, SLACK_KIB, "at the end");
+    }
 }
 
 /// The call that lets the server signal without waiting is made once in its life: before it is warm.
@@ -195,10 +260,10 @@ const OF_VNC: &[Kind] = &[
     kind(call!(sendto), &[INTR, AGAIN], &[NOMEM, Errno::PIPE]),
     kind(call!(ioctl), &[], &[NOMEM]),
     kind(call!(getrandom), &[INTR], &[Errno::IO]),
-    kind(call!(mmap), &[NOMEM], &[]),
-    kind(call!(munmap), &[NOMEM], &[]),
-    kind(call!(brk), &[NOMEM], &[]),
-    kind(call!(read), &[INTR, NOMEM], &[]),
+    rare(call!(mmap), &[NOMEM]),
+    rare(call!(munmap), &[NOMEM]),
+    rare(call!(brk), &[NOMEM]),
+    rare(call!(read), &[INTR, NOMEM]),
     // Of the connection to the device.
     kind(call!(recvmsg), &[INTR], &[]),
     kind(call!(sendmsg), &[INTR], &[]),
@@ -222,36 +287,14 @@ fn no_call_of_vnc_that_fails_harms_another_viewer() {
         Ok(faulty) => faulty,
         Err(why) => return skip("no_call_of_vnc_that_fails_harms_another_viewer", &why),
     };
-    let pid = faulty.program.id();
-    whole_visit(&socket).unwrap();
-    falls_asleep(pid, "warm");
-    let before = Usage::of(pid);
-    for kind in OF_VNC {
-        let mut happened = 0;
-        for round in 0.. {
-            let Some((fault, may_be_noticed)) = kind.fault(round) else { break };
-            faulty.arm(fault);
-            let visit = whole_visit(&socket);
-            before.is_back(pid, SLACK_KIB, &fault.to_string());
-            if !faulty.disarm() {
-                visit.unwrap_or_else(|e| panic!("before {fault}: {e}"));
-                if fault.nth == 1 {
-                    continue;
-                } else {
-                    break;
-                };
-            }
-            happened += 1;
-            if !may_be_noticed {
-                visit.unwrap_or_else(|e| panic!("{fault}: {e}"));
-            }
-            assert!(faulty.program.is_running(), "{fault} ends the server");
-            whole_visit(&socket).unwrap_or_else(|e| panic!("after {fault}: {e}"));
-        }
-        falls_asleep(pid, kind.call.name);
-        println!("{}: {happened} failed", kind.call.name);
-    }
-    before.is_back(pid, SLACK_KIB, "at the end");
+    let mut row = 0;
+    let visit = || {
+        // Something to ask the device about.
+        row = 480 - row;
+        vmm.flip(row).map_err(|e| e.to_string())?;
+        whole_visit(&socket).map_err(|e| e.to_string())
+    };
+    Walk { act: visit, look: || Ok(()) }.walk(&mut faulty, OF_VNC);
 }
 
 /// `qemu-shim vnc` on a device.

@@ -11,7 +11,9 @@ use vfio_gfx::memory::{DmaAccess, GuestMemory, GuestMemoryError};
 use vfio_gfx_tests::process::Running;
 use vfio_gfx_tests::programs::program;
 use vfio_gfx_tests::skip;
-use vfio_gfx_tests::vmm::{console, look, whole_life};
+use vfio_gfx_tests::vmm::{
+    GUEST_PLANE, attach_when_free, console, guest_memory, guest_plane, look, whole_life,
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -42,6 +44,33 @@ fn a_socket_that_somebody_removed_is_gone_for_new_clients_only() {
     second.signal(Signal::TERM);
     assert!(second.wait(PATIENCE).success());
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+/// A VMM cuts its guest's memory short while it is on the screen: that screen is an error or off, and nothing else is.
+#[test]
+fn guest_memory_that_shrinks_while_it_is_shown_harms_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("a.sock");
+    let mut server = serve(&socket);
+    // udmabuf takes no memory that can shrink at all.
+    if !Path::new("/dev/udmabuf").exists() {
+        assert_eq!(guest_plane(&socket).unwrap(), Some(GUEST_PLANE), "whole memory is shown");
+    }
+    for left in [0, 4096] {
+        let memory = guest_memory();
+        let cut = File::from(memory.try_clone().unwrap());
+        let mut vmm = attach_when_free(&socket).unwrap();
+        vmm.grant(memory).unwrap();
+        vmm.show_guest_memory().unwrap();
+        cut.set_len(left).unwrap();
+        let mut display = console(&socket).unwrap();
+        let looked = look(&mut display);
+        assert!(!matches!(looked, Ok(Some(_))), "{left} bytes are left, and there is a picture");
+        vmm.mode(640, 480).unwrap();
+        drop(vmm);
+        assert!(server.is_running(), "{}", server.said());
+    }
+    whole_life(&socket).unwrap();
 }
 
 /// A file on a tmpfs of 64 KiB that is full but for it; it has 1 MiB of holes.

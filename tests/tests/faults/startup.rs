@@ -49,6 +49,15 @@ const FAULTS: &[(Call, Errno)] = &[
     (call!(sendmsg), Errno::NOMEM),
     (call!(recvmsg), Errno::NOMEM),
     (call!(lseek), Errno::NOMEM),
+    (call!(chmod), Errno::PERM),
+    (call!(unlink), Errno::IO),
+    (call!(readlink), Errno::NOMEM),
+    (call!(prctl), Errno::INVAL),
+    (call!(capset), Errno::PERM),
+    (call!(landlock_create_ruleset), Errno::NOMEM),
+    (call!(landlock_add_rule), Errno::NOMEM),
+    (call!(landlock_restrict_self), Errno::TOOBIG),
+    (call!(seccomp), Errno::NOMEM),
 ];
 
 /// How a start went.

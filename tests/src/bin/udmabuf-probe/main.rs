@@ -1,6 +1,8 @@
 //! Runs in a guest whose kernel has udmabuf, as a static program: guest memory that a VMM shares becomes dma-bufs, and
 //! consoles look at them. `udmabuf-probe` ends with 0 if all is as it should be.
 
+mod faults;
+
 use std::{
     error::Error,
     fs::File,
@@ -34,7 +36,7 @@ const READ_WRITE: u32 = 3;
 type Done = Result<(), Box<dyn Error>>;
 
 fn main() -> ExitCode {
-    match pieces().and_then(|()| planes()).and_then(|()| unplugged()) {
+    match pieces().and_then(|()| planes()).and_then(|()| unplugged()).and_then(|()| faults::fail_once()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let source = error.source().map(ToString::to_string).unwrap_or_default();
