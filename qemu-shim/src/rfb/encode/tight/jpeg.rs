@@ -125,10 +125,8 @@ mod tests {
     #[test]
     fn colours_are_those_of_jfif() {
         let levels = [0, 1, 127, 128, 254, 255];
-        for (red, green, blue) in levels
-            .iter()
-            .flat_map(|r| levels.iter().flat_map(move |g| levels.iter().map(move |b| (*r, *g, *b))))
-        {
+        let pairs = || levels.into_iter().flat_map(|a| levels.map(|b| (a, b)));
+        for (red, (green, blue)) in levels.into_iter().flat_map(|red| pairs().map(move |rest| (red, rest))) {
             let pixel = u32::from_be_bytes([0, red, green, blue]);
             let (cb, cr) = colour([pixel; 4]);
             let found = [brightness(pixel), cb, cr].map(f64::from);
