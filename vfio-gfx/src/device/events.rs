@@ -126,10 +126,35 @@ mod tests {
     use super::*;
     use crate::format::Fourcc;
     use crate::plane::Geometry;
+    use rustix::event::{EventfdFlags, eventfd};
 
     fn scanout(width: u32, offset: u64, x: i32) -> Option<Scanout> {
         let geometry = Geometry::new(width, 64, width * 4, 4).unwrap();
         Some(Scanout { position: (x, 0), ..Scanout::primary(Fourcc::XRGB8888, geometry, offset) })
+    }
+
+    #[test]
+    fn planes_that_change_together_are_all_told() {
+        let (a, flipped, moved) = (scanout(64, 0, 0), scanout(64, 4096, 0), scanout(64, 0, 5));
+        assert_eq!(differences(&[a, a, a], &[flipped, flipped, a]), DisplayEvents::FLIP);
+        assert_eq!(
+            differences(&[a, a, a], &[flipped, None, moved]),
+            DisplayEvents::FLIP | DisplayEvents::PLANE_OFF | DisplayEvents::CURSOR_MOVE
+        );
+    }
+
+    #[test]
+    fn whoever_has_gone_is_forgotten_although_nothing_changes() {
+        let mut watchers = Watchers::default();
+        let stays = watchers.add();
+        let told = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+        stays.set(DisplayEvents::FLIP.bits().trailing_zeros(), Some(told.try_clone().unwrap()));
+        for _ in 0..100 {
+            drop(watchers.add());
+        }
+        assert!(watchers.0.len() <= 2, "{}", watchers.0.len());
+        watchers.tell(DisplayEvents::FLIP);
+        assert!(rustix::io::read(&told, &mut [0; 8]).is_ok(), "who stays is told");
     }
 
     #[test]
