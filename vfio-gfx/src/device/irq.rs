@@ -273,4 +273,16 @@ mod tests {
         assert_eq!(irqs.set(two, &[], vec![fd]), Err(IrqError::Descriptors { expected: 2, found: 1 }));
         assert_eq!(irqs.set(two, &[], vec![]), Ok(()), "none takes them away");
     }
+
+    #[test]
+    fn masking_by_eventfd_is_no_operation_of_ours() {
+        let (mut irqs, _fd) = armed();
+        let refused = |irqs: &mut Irqs, action| {
+            Errno::from(irqs.set(request(IrqData::Eventfd, action, 1, 1), &[], vec![]).unwrap_err())
+        };
+        assert_eq!(
+            [IrqAction::Mask, IrqAction::Unmask].map(|action| refused(&mut irqs, action)),
+            [Errno::ENOTTY; 2]
+        );
+    }
 }
