@@ -108,3 +108,17 @@ pub const fn kind_from_raw(raw: u32) -> Option<BufferKind> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Those of the book's chapter.
+    #[test]
+    fn kinds_of_buffers_have_their_numbers() {
+        for (number, kind) in [(1, BufferKind::Dmabuf), (2, BufferKind::Memfd)] {
+            assert_eq!((kind_to_raw(kind), kind_from_raw(number)), (number, Some(kind)));
+        }
+        assert_eq!([0, 3].map(kind_from_raw), [None; 2]);
+    }
+}

@@ -125,6 +125,92 @@ fn a_buffer_ends_with_any_part_of_its_memory_and_does_not_come_back() {
 
 /// Without udmabuf, whether or not this host has it.
 #[test]
+fn every_buffer_that_ends_is_counted_once() {
+    let (memory, _ram, _rom) = guest();
+    let buffer = || memory.buffer(&[(PAGE_SIZE, PAGE_SIZE)]).unwrap();
+    let (first, second, _third) = (buffer(), buffer(), buffer());
+    assert_eq!(memory.ended_buffers(), 0);
+    for _ in 0..2 {
+        memory.release(first);
+        assert_eq!((memory.ended_buffers(), memory.buffer_size(first)), (1, None));
+    }
+    assert_eq!(memory.buffer_size(second), Some(PAGE_SIZE));
+    memory.unmap(0, 4 * PAGE_SIZE).unwrap();
+    assert_eq!((memory.ended_buffers(), memory.buffer_size(second)), (3, None));
+}
+
+#[test]
+fn a_part_of_a_buffer_is_whole_pages_of_its_pieces() {
+    let (memory, _ram, _rom) = guest();
+    let pieces = memory.pieces(&[(0, 3 * PAGE_SIZE), (8 * PAGE_SIZE, 2 * PAGE_SIZE)]).unwrap();
+    let places = |part: &GuestPieces| {
+        let place =
+            |piece: &GuestPiece| [piece.address, piece.place.start(), piece.len].map(|n| n / PAGE_SIZE);
+        part.as_slice().iter().map(place).collect::<Vec<_>>()
+    };
+    let part = |from: u64, len: u64| pieces.part(from * PAGE_SIZE, len * PAGE_SIZE).map(|part| places(&part));
+    assert_eq!(part(0, 5), Some(vec![[0, 4, 3], [8, 0, 2]]));
+    assert_eq!(part(1, 2), Some(vec![[1, 5, 2]]));
+    assert_eq!(part(2, 2), Some(vec![[2, 6, 1], [8, 0, 1]]));
+    assert_eq!(part(4, 1), Some(vec![[9, 1, 1]]));
+    assert_eq!([part(0, 0), part(5, 1), part(4, 2)], [None, None, None]);
+    for (offset, size) in [(1, PAGE_SIZE), (0, PAGE_SIZE + 1), (u64::MAX, PAGE_SIZE)] {
+        assert!(pieces.part(offset, size).is_none(), "{offset}+{size}");
+    }
+}
+
+#[test]
+fn pieces_are_joined_only_where_addresses_and_places_follow() {
+    let (memory, _ram, _rom) = guest();
+    let count = |ranges: [(u64, u64); 2]| {
+        memory
+            .pieces(&ranges.map(|(page, len)| (page * PAGE_SIZE, len * PAGE_SIZE)))
+            .unwrap()
+            .as_slice()
+            .len()
+    };
+    assert_eq!(count([(0, 2), (2, 2)]), 1);
+    assert_eq!(count([(0, 2), (3, 1)]), 2, "neither follows");
+    assert_eq!(count([(11, 1), (0, 1)]), 2, "the place follows, the address does not");
+    let other = Vram::new("other", 4 * PAGE_SIZE).unwrap();
+    memory.map(16 * PAGE_SIZE, PAGE_SIZE, RW, Some((other.file().try_clone().unwrap().into(), 0))).unwrap();
+    let file = Some((other.file().try_clone().unwrap().into(), 2 * PAGE_SIZE));
+    memory.map(17 * PAGE_SIZE, PAGE_SIZE, RW, file).unwrap();
+    assert_eq!(count([(16, 1), (17, 1)]), 2, "the address follows, the place does not");
+}
+
+#[test]
+fn the_last_page_of_all_addresses_is_one_like_others() {
+    let last = u64::MAX - PAGE_SIZE + 1;
+    let (memory, ram, _rom) = guest();
+    memory.map(last, PAGE_SIZE, RW, Some((ram.file().try_clone().unwrap().into(), 0))).unwrap();
+    assert_eq!(memory.pieces(&[(last, PAGE_SIZE)]).unwrap().size(), PAGE_SIZE);
+    assert!(matches!(memory.pieces(&[(last, 2 * PAGE_SIZE)]), Err(GuestMemoryError::NotPages { .. })));
+}
+
+/// Each piece longer than what is copied at a time, and no multiple of it.
+#[test]
+fn a_copy_has_every_byte_in_its_place() {
+    let len = 17 * PAGE_SIZE;
+    let ram = Vram::new("ram", 2 * len).unwrap();
+    for page in 0..34 {
+        ram.fill(page * PAGE_SIZE, PAGE_SIZE, u8::try_from(page + 1).unwrap());
+    }
+    let memory = GuestMemory::default();
+    for (address, start) in [(0, len), (len, 0)] {
+        memory.map(address, len, RW, Some((ram.file().try_clone().unwrap().into(), start))).unwrap();
+    }
+    let copy = memory.pieces(&[(0, 2 * len)]).unwrap().copy().unwrap();
+    assert_eq!(copy.size(), 2 * len);
+    for page in 0..34 {
+        let mut bytes = [0; 2];
+        copy.read(page * PAGE_SIZE + PAGE_SIZE / 2, &mut bytes).unwrap();
+        let expected = u8::try_from((page + 17) % 34 + 1).unwrap();
+        assert_eq!(bytes, [expected; 2], "page {page}");
+    }
+}
+
+#[test]
 fn one_piece_is_its_memfd_and_several_need_udmabuf() {
     let (memory, ..) = guest();
     // Two ranges of the buffer, one of the memory.
