@@ -127,6 +127,9 @@ impl Server {
     /// # Errors
     /// [`ServerError`].
     pub fn run(&mut self, stop: BorrowedFd<'_>) -> Result<(), ServerError> {
+        // Lines within a span are limited by the program's log: viewers who come again and again do not fill the disk.
+        let span = tracing::error_span!("vnc", desktop = %self.settings.name);
+        let _entered = span.enter();
         // The first viewer is told the screen's size before it is looked at for its sake.
         self.look();
         loop {

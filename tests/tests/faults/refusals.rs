@@ -12,7 +12,10 @@ use tempfile::TempDir;
 use vfio_gfx::vfio_user::{Client, ClientError, Command, Role};
 use vfio_gfx_tests::process::Running;
 use vfio_gfx_tests::programs::program;
+use vfio_gfx_tests::viewer::whole_visit;
 use vfio_gfx_tests::vmm::{console, look, whole_life};
+
+use super::calls::vnc;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAGE: u64 = 4096;
@@ -163,4 +166,23 @@ fn who_comes_again_and_again_does_not_flood_the_log() {
         std::thread::sleep(Duration::from_millis(200));
         nuisance(&a);
     }
+}
+
+/// Viewers neither.
+#[test]
+fn viewers_who_come_again_and_again_do_not_flood_the_log() {
+    let (_server, dir) = serve();
+    let socket = dir.path().join("vnc.sock");
+    let mut command = vnc(&dir.path().join("a.sock"), &socket);
+    command.env_remove("RUST_LOG");
+    let mut vnc = Running::start("qemu-shim vnc", &command);
+    vnc.expect_line("ready on", PATIENCE);
+    for _ in 0..2000 {
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\n\r\n");
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    }
+    let lines = vnc.said().lines().count();
+    assert!((20..100).contains(&lines), "{lines} lines about 2000 viewers: {}", vnc.said());
+    whole_visit(&socket).unwrap();
 }
