@@ -33,6 +33,9 @@ const JPEG: u8 = 0x90;
 /// Shortest side of a JPEG picture, in pixels: that of its blocks.
 const LEAST_JPEG_SIDE: u32 = 8;
 
+/// Colours of the largest palette: its indices are bytes.
+const MOST_COLOURS: usize = 256;
+
 /// What compresses the blocks.
 #[derive(Debug)]
 enum Back {
@@ -126,6 +129,9 @@ impl Tight {
             self.pixels.convert(&[colour], out);
             return Ok(());
         }
+        if self.is_crowded(frame, piece.rect) && self.jpeg(frame, piece.rect, out) {
+            return Ok(());
+        }
         let few = self.block(frame, piece.rect);
         if few && let [colour] = self.block.palette.colours() {
             out.push(FILL);
@@ -146,6 +152,14 @@ impl Tight {
         }
     }
 
+    /// Whether it takes no more than the top of a block that may become JPEG to see that no palette will do.
+    fn is_crowded(&mut self, frame: &Frame, rect: Rect) -> bool {
+        let top = Rect { height: rect.height.min(LEAST_JPEG_SIDE), ..rect };
+        // Else fewer colours than make a palette of the whole block would be too many for its top.
+        let is_enough = top.width as usize * top.height as usize / 4 >= MOST_COLOURS;
+        self.quality.is_some() && is_enough && !self.block(frame, top)
+    }
+
     /// Looks at a block; whether it has few enough colours for a palette.
     fn block(&mut self, frame: &Frame, rect: Rect) -> bool {
         let block = &mut self.block;
@@ -155,8 +169,8 @@ impl Tight {
         let (pixels, most) = match self.back {
             // Indices are no smaller than pixels of a byte, unless there is a bit for each.
             Back::Basic(_) if self.pixels.size() == 1 => (&self.pixels, 2),
-            Back::Basic(_) => (&self.pixels, 256),
-            Back::Png(_) => (&self.rgb, 256),
+            Back::Basic(_) => (&self.pixels, MOST_COLOURS),
+            Back::Png(_) => (&self.rgb, MOST_COLOURS),
         };
         for (row, values) in rows(frame, rect).zip(block.values.chunks_mut(block.width.max(1))) {
             pixels.values(row, values);
