@@ -133,6 +133,8 @@ pub fn world() -> Vec<Vec<u8>> {
                 commit.clone(),
                 look(),
                 flip_twice.clone(),
+                // A reset while it waits: it has no end.
+                [commit.clone(), act(27, &[0]), wait(120), commit.clone()].concat(),
             ],
         ),
         // Three who pace by hand; one goes, one says it late, one says what is not so.
@@ -147,6 +149,8 @@ pub fn world() -> Vec<Vec<u8>> {
                 [pace(0, 2, 0), pace(2, 2, 0x81), sit(1, false), wait(50)].concat(),
                 commit.clone(),
                 [wait(50), pace(2, 0, 0), wait(50), pace(2, 2, 0), pace(2, 3, 0), pace(0, 2, 0xf0)].concat(),
+                // One who has caught up goes before the flip is over; the next waits for nobody.
+                [pace(0, 2, 0), commit.clone(), sit(0, false), commit.clone()].concat(),
             ],
         ),
         // A plane in guest memory, drawn on between flip and look, which then changes no more; taken back.
@@ -159,6 +163,8 @@ pub fn world() -> Vec<Vec<u8>> {
                 draw(0x81, 2),
                 look(),
                 draw(0x81, 3),
+                look(),
+                commit.clone(),
                 look(),
                 guest_plane(0x1010),
                 look(),
@@ -208,7 +214,7 @@ pub fn world() -> Vec<Vec<u8>> {
                 grant(),
                 guest_plane(0),
                 look(),
-                commit,
+                [commit, look(), draw(0, 1)].concat(),
                 act(26, &[]),
                 unplug(1),
                 act(0, &[0]),

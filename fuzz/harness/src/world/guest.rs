@@ -158,6 +158,8 @@ impl World {
         }
         self.guest_write(2, COMMIT, &[0; 4]);
         self.flips.commit();
+        // What is asked for from now on is another frame, also where it is the same plane.
+        self.copies.forget();
         self.guest.live = self.guest.staged;
         for (which, frame) in self.guest.live.iter().enumerate() {
             self.ram.show(which, frame.as_ref().map(Frame::pages));

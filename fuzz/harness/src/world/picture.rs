@@ -25,6 +25,11 @@ impl Copies {
         }
     }
 
+    /// The guest flips: copies of frames before are of no more use.
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
+    }
+
     /// Whether there is no copy yet, and none can be made: the memory was cut short.
     pub(super) fn would_fail(&self, id: u32, guest: &Guest, ram: &Ram) -> bool {
         let pages = guest.primary().map(Frame::pages);
