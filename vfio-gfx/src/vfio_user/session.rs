@@ -89,6 +89,7 @@ pub struct Session {
     agreed: Option<Agreed>,
     slot: VmmSlot,
     refusals: Refusals,
+    is_over: bool,
 }
 
 impl Session {
@@ -96,7 +97,16 @@ impl Session {
     #[must_use]
     pub fn new(device: SharedDevice, slot: VmmSlot) -> Self {
         let peer = "a client".to_owned();
-        Self { device, watcher: None, pacer: None, peer, agreed: None, slot, refusals: Refusals::default() }
+        Self {
+            device,
+            watcher: None,
+            pacer: None,
+            peer,
+            agreed: None,
+            slot,
+            refusals: Refusals::default(),
+            is_over: false,
+        }
     }
 
     /// The same with a name for the log.
@@ -110,6 +120,13 @@ impl Session {
     #[must_use]
     pub fn role(&self) -> Option<Role> {
         self.agreed.map(|agreed| agreed.role)
+    }
+
+    /// Whether the connection is to end once the reply is sent: there is no agreement. Clients exist that wait for more than the
+    /// head of a refusal (the crate `vfio_user` 0.1, which cloud-hypervisor links): they would wait for ever.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.is_over
     }
 
     /// Says in the log how often the client was refused what, where that was not said with each.
@@ -152,7 +169,11 @@ impl Session {
         self.device.lock().check_plugged()?;
         let command = Command::from_raw(header.command).ok_or(Errno::EOPNOTSUPP)?;
         let agreed = match (command, self.agreed) {
-            (Command::Version, None) => return self.negotiate(payload, out),
+            (Command::Version, None) => {
+                let agreement = self.negotiate(payload, out);
+                self.is_over = agreement.is_err();
+                return agreement;
+            }
             (Command::Version, Some(_)) => {
                 return Err(Refused::because(Errno::EINVAL, "the version is agreed on already"));
             }

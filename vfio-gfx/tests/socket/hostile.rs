@@ -29,12 +29,14 @@ const LONGEST: u32 = 16 + 16 + (1 << 20);
 pub(crate) enum Fate {
     /// An error reply; the connection goes on.
     Refused(u32),
+    /// An error reply, and the connection ends: there is nothing to agree on.
+    Ended(u32),
     /// A good reply: useless, but no harm.
     Answered,
     /// The connection is closed, with no reply.
     Closed,
 }
-pub(crate) use Fate::{Answered, Closed, Refused};
+pub(crate) use Fate::{Answered, Closed, Ended, Refused};
 
 /// Something no well-behaved peer sends.
 pub(crate) struct Case {
@@ -73,8 +75,11 @@ impl Case {
             fate => {
                 let reply = peer.reply().unwrap_or_else(|| panic!("{}: closed", self.name));
                 assert_eq!(reply.id, 7, "{}", self.name);
-                let refused = if let Refused(errno) = fate { errno } else { 0 };
+                let refused = if let Refused(errno) | Ended(errno) = fate { errno } else { 0 };
                 assert_eq!(reply.refusal(), refused, "{}", self.name);
+                if let Ended(_) = fate {
+                    assert!(peer.reply().is_none(), "{}: who waits for more must not wait for ever", self.name);
+                }
                 assert!(reply.payload.len() <= 4096 + 16, "{}", self.name);
             }
         }
@@ -82,7 +87,7 @@ impl Case {
 
     /// The same for a message that wants no reply: there is none, not even of an error.
     pub(crate) fn run_without_reply(&self, peer: &mut Peer) {
-        if self.fate == Closed {
+        if let Closed | Ended(_) = self.fate {
             return;
         }
         let mut bytes = self.bytes.clone();
@@ -105,7 +110,7 @@ fn useless_fd() -> OwnedFd {
 
 /// To somebody who has not even negotiated.
 fn strangers() -> Vec<Case> {
-    let refused = |name, payload: &[u8]| Case::new(name, VERSION, payload, Refused(EINVAL));
+    let refused = |name, payload: &[u8]| Case::new(name, VERSION, payload, Ended(EINVAL));
     let json = |name, json: &str| refused(name, &version(json));
     let mut cases = vec![
         Case::raw("size 0", sized(7, VERSION, 0, 0, &[]), Closed),
@@ -137,8 +142,8 @@ fn strangers() -> Vec<Case> {
         json("an unknown role", r#"{"capabilities":{"vfio_gfx":{"version":1,"role":"root"}}}"#),
         json("version 0 of the extension", r#"{"capabilities":{"vfio_gfx":{"version":0}}}"#),
         json("a hundred thousand brackets", &"[".repeat(100_000)),
-        Case::new("a second VMM", VERSION, &version(VMM), Refused(EBUSY)),
-        Case::new("a second VMM that says nothing of itself", VERSION, &[0; 4], Refused(EBUSY)),
+        Case::new("a second VMM", VERSION, &version(VMM), Ended(EBUSY)),
+        Case::new("a second VMM that says nothing of itself", VERSION, &[0; 4], Ended(EBUSY)),
         Case::new("8 useless descriptors", VERSION, &version(CONSOLE), Answered).with_fds(8),
         Case::new("9 descriptors", VERSION, &version(CONSOLE), Closed).with_fds(9),
         Case::new("10 descriptors", VERSION, &version(CONSOLE), Closed).with_fds(10),

@@ -76,6 +76,9 @@ impl Connection {
 
     fn answer(&mut self) -> Result<Wants, Gone> {
         loop {
+            if self.session.is_over() {
+                return Err(Gone::Closed);
+            }
             match self.inbox.next_message() {
                 Ok(Some(message)) => self.session.handle(message, &mut self.outbox).map_err(Gone::Ended)?,
                 Ok(None) => return Ok(Wants::Read),
