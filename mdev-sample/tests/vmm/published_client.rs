@@ -127,6 +127,14 @@ fn mbochs_medium() {
     assert_eq!(read32(&mut Client::new(served.path()).unwrap(), CONFIG, 0), 0x1111_1234);
 }
 
+/// It reads more than the head of a refusal before it looks at it: without an end of the connection it would never know.
+#[test]
+fn a_place_that_is_taken() {
+    let served = Served::new("mbochs-medium");
+    let _first = Client::new(served.path()).unwrap();
+    assert!(Client::new(served.path()).is_err());
+}
+
 #[test]
 fn mdpy_xga() {
     let served = Served::new("mdpy-xga");

@@ -78,7 +78,11 @@ impl Case {
                 let refused = if let Refused(errno) | Ended(errno) = fate { errno } else { 0 };
                 assert_eq!(reply.refusal(), refused, "{}", self.name);
                 if let Ended(_) = fate {
-                    assert!(peer.reply().is_none(), "{}: who waits for more must not wait for ever", self.name);
+                    assert!(
+                        peer.reply().is_none(),
+                        "{}: who waits for more must not wait for ever",
+                        self.name
+                    );
                 }
                 assert!(reply.payload.len() <= 4096 + 16, "{}", self.name);
             }
