@@ -61,16 +61,22 @@ fn a_window_with_opengl_is_the_guests_monitor() {
         .arg(Path::new("/tmp").join(LIBRARY))
         .args(["--romfile", "vgabios-bochs-display.bin", "--", "qemu-system-x86_64"])
         .args(["-L", "/usr/share/seabios", "-accel", "tcg", "-m", "64", "-nodefaults", "-no-user-config"])
-        .args(["-display", "gtk,gl=on", "-qmp", "unix:/tmp/qmp.sock,server=on,wait=off"])
+        .args(["-display", "gtk,gl=on", "-S", "-qmp", "unix:/tmp/qmp.sock,server=on,wait=off"])
         .env("LIBGL_ALWAYS_SOFTWARE", "1");
     let mut qemu = Running::start("qemu-shim qemu", &qemu);
     qemu.expect_line("ready on", SOON);
 
-    // QEMU's window begins with 640x480, and so does the firmware.
+    // QEMU's window begins with 640x480, and so does a firmware that starts when it is there.
     eventually("the EDID of the first window", || match preferred(&server)? {
         (640, 480) => Ok(()),
         other => Err(format!("{other:?}")),
     });
+    let monitor = xserver.tmp().join("qmp.sock");
+    let execute = |command: &str| {
+        qmp::execute(&monitor, &format!(r#"{{"execute":"{command}"}}"#))
+            .unwrap_or_else(|error| panic!("{error}"));
+    };
+    execute("cont");
     eventually("the firmware's text in the window", || in_window(&xserver, &server, (640, 480)));
 
     xserver.xdotool(TITLE, &["windowsize", "%@", "900", "700"]);
@@ -79,11 +85,9 @@ fn a_window_with_opengl_is_the_guests_monitor() {
         (900, height @ 600..700) => Ok((900, height)),
         other => Err(format!("{other:?}")),
     });
-    let monitor = xserver.tmp().join("qmp.sock");
-    let reset = qmp::execute(&monitor, r#"{"execute":"system_reset"}"#);
-    reset.unwrap_or_else(|error| panic!("{error}"));
+    execute("system_reset");
     eventually("the guest's picture in the new size", || in_window(&xserver, &server, resized));
-    qmp::execute(&monitor, r#"{"execute":"quit"}"#).unwrap_or_else(|error| panic!("{error}"));
+    execute("quit");
     assert!(qemu.wait(SOON).success());
     assert!(server.process.is_running());
     let said = server.process.said();
