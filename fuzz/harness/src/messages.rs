@@ -1,7 +1,7 @@
 //! Well-framed messages from a VMM and a console, and a guest in between.
 
 use rustix::fs::{OFlags, fcntl_getfl};
-use vfio_gfx::abi::{Errno, Interface, PlaneKind, RegionFlags, RegionInfo};
+use vfio_gfx::abi::{Errno, Interface, PlaneInfo, PlaneKind, PlaneRequest, RegionFlags, RegionInfo};
 use vfio_gfx::device::{Backing, DISPLAY_IRQ, Device, SharedDevice};
 use vfio_gfx::plane::{Plane, Source};
 use vfio_gfx::vfio_user::extension::{BufferReply, PlaneReply, kind_from_raw};
@@ -187,7 +187,15 @@ fn check_answer(
 ) {
     let command = Command::from_raw(header.command);
     if header.no_reply() {
-        // It may have been a query that nobody saw the answer of: ask again, and the model knows what the device does.
+        // It may have been a query that nobody saw the answer of: ask again, that first, for numbers are given in the order of queries.
+        let query =
+            PlaneInfo::read_from_prefix(payload).ok().filter(|_| command == Some(Command::QueryGfxPlane));
+        if let Some(Ok(PlaneRequest::Query(interface, kind))) =
+            query.map(|(info, _)| PlaneRequest::parse(&info))
+            && let Some(Ok(Some(plane))) = PlaneKind::from_raw(kind).map(|kind| device.query(interface, kind))
+        {
+            ids.queried(&plane);
+        }
         return check_planes(device, ids);
     }
     let errno = read_header(out).reported_error();
