@@ -263,10 +263,14 @@ pub fn attach_when_free(path: &Path) -> Result<Vmm, ClientError> {
     }
 }
 
-fn words(words: &[u32]) -> Vec<u8> {
+/// The bytes of 32-bit fields of a message.
+#[must_use]
+pub fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
-fn longs(words: &[u64]) -> Vec<u8> {
+/// The bytes of 64-bit fields of a message.
+#[must_use]
+pub fn longs(words: &[u64]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }

@@ -27,13 +27,7 @@ fn host(test: &str, guests: &[Linux]) -> Option<Host> {
         return None;
     };
     assert!(hypervisor.is_file(), "{PROGRAM}: no file {}", hypervisor.display());
-    match Lab::open() {
-        Ok(lab) => Some(Host::boot(&lab, &hypervisor, guests)),
-        Err(why) => {
-            skip(test, &why);
-            None
-        }
-    }
+    Lab::for_test(test).map(|lab| Host::boot(&lab, &hypervisor, guests))
 }
 
 /// Linux shows its text and a picture; once more after the guest rebooted, and after the VMM had it rebooted. A second display comes

@@ -129,9 +129,7 @@ fn a_server_bears(test: &str, kinds: &[Kind], life: fn(&Path) -> Life, size: (u3
         Err(why) => return skip(test, &why),
     };
     let mut bystander = console(&other).unwrap();
-    let walk =
-        Walk { act: || expect(life(&socket), size), look: || expect(look(&mut bystander), (640, 480)) };
-    walk.walk(&mut faulty, kinds);
+    walk(&mut faulty, kinds, || expect(life(&socket), size), || expect(look(&mut bystander), (640, 480)));
 }
 
 #[test]
@@ -159,51 +157,48 @@ fn expect(life: Life, size: (u32, u32)) -> Result<(), String> {
     }
 }
 
-/// How each round goes: `act` has clients do everything, `look` sees whether somebody else was disturbed.
-struct Walk<A, L> {
-    act: A,
-    look: L,
-}
-
-impl<A: FnMut() -> Result<(), String>, L: FnMut() -> Result<(), String>> Walk<A, L> {
-    /// All rounds of all kinds. The program must have been through `act` before: what it allocates once is not looked for.
-    #[track_caller]
-    fn walk(mut self, faulty: &mut Faulty, kinds: &[Kind]) {
-        let pid = faulty.program.id();
-        let mut act = || (self.act)();
-        act().unwrap_or_else(|e| panic!("before any fault: {e}"));
-        falls_asleep(pid, "warm");
-        let before = Usage::of(pid);
-        for kind in kinds {
-            let mut happened = 0;
-            for round in 0.. {
-                let Some((fault, may_be_noticed)) = kind.fault(round) else { break };
-                faulty.arm(fault);
-                let acted = act();
-                // What the program does at the end of its clients counts too.
-                before.is_back(pid, SLACK_KIB, &fault.to_string());
-                if !faulty.disarm() {
-                    acted.unwrap_or_else(|e| panic!("before {fault}: {e}"));
-                    // Of the first there may be others with another errno.
-                    if fault.nth == 1 {
-                        continue;
-                    }
-                    break;
+/// All rounds of all kinds. In each, `act` has clients do everything, and `look` sees whether somebody else was disturbed. Once
+/// before the first, for what the program allocates once is not looked for.
+#[track_caller]
+fn walk(
+    faulty: &mut Faulty,
+    kinds: &[Kind],
+    mut act: impl FnMut() -> Result<(), String>,
+    mut look: impl FnMut() -> Result<(), String>,
+) {
+    let pid = faulty.program.id();
+    act().unwrap_or_else(|e| panic!("before any fault: {e}"));
+    falls_asleep(pid, "warm");
+    let before = Usage::of(pid);
+    for kind in kinds {
+        let mut happened = 0;
+        for round in 0.. {
+            let Some((fault, may_be_noticed)) = kind.fault(round) else { break };
+            faulty.arm(fault);
+            let acted = act();
+            // What the program does at the end of its clients counts too.
+            before.is_back(pid, SLACK_KIB, &fault.to_string());
+            if !faulty.disarm() {
+                acted.unwrap_or_else(|e| panic!("before {fault}: {e}"));
+                // Of the first there may be others with another errno.
+                if fault.nth == 1 {
+                    continue;
                 }
-                happened += 1;
-                if !may_be_noticed {
-                    acted.unwrap_or_else(|e| panic!("{fault}: {e}"));
-                }
-                assert!(faulty.program.is_running(), "{fault} ends the program");
-                (self.look)().unwrap_or_else(|e| panic!("{fault}: {e}"));
-                act().unwrap_or_else(|e| panic!("after {fault}: {e}"));
+                break;
             }
-            falls_asleep(pid, kind.call.name);
-            println!("{}: {happened} failed", kind.call.name);
-            assert!(happened > 0 || !kind.must_happen, "{} is not called", kind.call.name);
+            happened += 1;
+            if !may_be_noticed {
+                acted.unwrap_or_else(|e| panic!("{fault}: {e}"));
+            }
+            assert!(faulty.program.is_running(), "{fault} ends the program");
+            look().unwrap_or_else(|e| panic!("{fault}: {e}"));
+            act().unwrap_or_else(|e| panic!("after {fault}: {e}"));
         }
-        before.is_back(pid, SLACK_KIB, "at the end");
+        falls_asleep(pid, kind.call.name);
+        println!("{}: {happened} failed", kind.call.name);
+        assert!(happened > 0 || !kind.must_happen, "{} is not called", kind.call.name);
     }
+    before.is_back(pid, SLACK_KIB, "at the end");
 }
 
 /// The call that lets the server signal without waiting is made once in its life: before it is warm.
@@ -294,7 +289,7 @@ fn no_call_of_vnc_that_fails_harms_another_viewer() {
         vmm.flip(row).map_err(|e| e.to_string())?;
         whole_visit(&socket).map_err(|e| e.to_string())
     };
-    Walk { act: visit, look: || Ok(()) }.walk(&mut faulty, OF_VNC);
+    walk(&mut faulty, OF_VNC, visit, || Ok(()));
 }
 
 /// `qemu-shim vnc` on a device.

@@ -13,7 +13,7 @@ use vfio_gfx::vfio_user::{Client, ClientError, Command, Role};
 use vfio_gfx_tests::process::Running;
 use vfio_gfx_tests::programs::program;
 use vfio_gfx_tests::viewer::whole_visit;
-use vfio_gfx_tests::vmm::{console, look, whole_life};
+use vfio_gfx_tests::vmm::{console, longs, look, whole_life, words};
 
 use super::calls::vnc;
 
@@ -33,14 +33,6 @@ fn serve() -> (Running, TempDir) {
     server.expect_line("a.sock", PATIENCE);
     server.expect_line("b.sock", PATIENCE);
     (server, dir)
-}
-
-fn words(words: &[u32]) -> Vec<u8> {
-    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
-}
-
-fn longs(words: &[u64]) -> Vec<u8> {
-    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
 fn map(flags: u32, address: u64, size: u64) -> Vec<u8> {

@@ -42,10 +42,7 @@ fn in_window(xserver: &XServer<'_>, server: &Server, size: (u32, u32)) -> Result
 #[test]
 fn a_window_with_opengl_is_the_guests_monitor() {
     let name = "a_window_with_opengl_is_the_guests_monitor";
-    let lab = match Lab::open() {
-        Ok(lab) => lab,
-        Err(why) => return skip(name, &why),
-    };
+    let Some(lab) = Lab::for_test(name) else { return };
     if !lab.viewers().join("usr/lib/x86_64-linux-gnu/qemu/ui-gtk.so").is_file() {
         return skip(name, "no QEMU with windows in the lab: run `cargo xtask lab` (as root)");
     }
