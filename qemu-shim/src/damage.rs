@@ -148,6 +148,11 @@ impl Damage {
         self.words.get_mut(start..end).unwrap_or_default()
     }
 
+    /// All rows of tiles as bits, one after the other, each as [`Damage::row_mut`] has it.
+    pub fn words_mut(&mut self) -> &mut [u64] {
+        &mut self.words
+    }
+
     /// Whether any tile of a row of tiles changed.
     #[must_use]
     pub fn has_row(&self, row: u32) -> bool {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use vfio_gfx::display::Pixels;
 use vfio_gfx::format::Fourcc;
-use vfio_gfx::memory::compare::update_row;
+use vfio_gfx::memory::compare::{Fingerprints, update_row};
 use vfio_gfx::plane::{Plane, Source};
 
 use super::ConsoleError;
@@ -33,6 +33,8 @@ pub(super) struct Primary {
     source: Option<Box<dyn DamageSource>>,
     /// Whether everything that the source said up to now has been looked at.
     is_caught_up: bool,
+    /// What of the frame has not changed for a while.
+    seen: Fingerprints,
     /// One row as the device has it, and as the frame has it.
     bytes: Vec<u8>,
     row: Vec<u32>,
@@ -88,8 +90,13 @@ impl Primary {
         self.frame.resize(width, height)?;
         if is_new {
             self.damage.resize(width, height);
+            self.seen.resize(width as usize, height as usize);
         }
         self.damage.clear();
+        self.seen.start_look();
+        if plane.format != Fourcc::XRGB8888 {
+            self.seen.clear();
+        }
         let is_known = self.plane == Some(plane) && self.is_caught_up && !is_new;
         self.is_caught_up = false;
         self.plane = Some(plane);
@@ -97,13 +104,14 @@ impl Primary {
         self.bytes.resize(row_bytes, 0);
         self.row.resize(width as usize, 0);
         for rows in &self.rows {
+            if plane.format == Fourcc::XRGB8888 {
+                let (shown, changed) = (self.frame.pixels_mut(), self.damage.words_mut());
+                pixels.update_rows(rows.clone(), shown, changed, &mut self.seen)?;
+                continue;
+            }
             let shown = self.frame.rows_mut().skip(rows.start as usize);
             for (y, shown) in rows.clone().zip(shown) {
                 let changed = self.damage.row_mut(y / TILE);
-                if plane.format == Fourcc::XRGB8888 {
-                    pixels.update_row(y, shown, changed)?;
-                    continue;
-                }
                 pixels.read_row(y, &mut self.bytes)?;
                 converter.convert_row(&self.bytes, &mut self.row);
                 update_row(&self.row, shown, changed);
@@ -165,4 +173,33 @@ pub(super) fn readable(plane: &Plane) -> Result<(Converter, usize), ConsoleError
     let bytes_per_pixel = plane.format.bytes_per_pixel().ok_or_else(unknown)?;
     let row_bytes = usize::try_from(plane.geometry.row_bytes(bytes_per_pixel)).map_err(|_| unknown())?;
     Ok((converter, row_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use mdev_sample::DeviceType;
+    use vfio_gfx::abi::PlaneKind;
+    use vfio_gfx::device::SharedDevice;
+    use vfio_gfx::display::{Display, Local};
+    use vfio_gfx::memory::compare::LOOKS;
+
+    use super::*;
+
+    #[test]
+    fn a_picture_at_rest_is_compared_now_and_then() {
+        let device = SharedDevice::new(DeviceType::find("mdpy-vga").unwrap().create(None).unwrap());
+        let mut display = Display::open(Box::new(Local::new(device))).unwrap();
+        let mut primary = Primary::default();
+        let mut look = |primary: &mut Primary| {
+            primary.update(&display.pixels(PlaneKind::Primary).unwrap().unwrap()).unwrap();
+            primary.damage().count()
+        };
+        assert!(look(&mut primary) > 0);
+        assert_eq!([look(&mut primary), look(&mut primary)], [0, 0]);
+        let picture = primary.frame().clone();
+        // As if each row had changed into one with the same fingerprint.
+        primary.frame.pixels_mut().fill(7);
+        let found: u32 = (0..LOOKS).map(|_| look(&mut primary)).sum();
+        assert!(found > 0 && *primary.frame() == picture);
+    }
 }

@@ -358,7 +358,12 @@ fn every_change_of_the_plane_is_followed_and_nothing_stale_is_shown() {
         "another size"
     );
     let rgb565 = Plane { format: Fourcc::RGB565, ..region_plane(1, 0, (32, 16, 256)) };
-    assert_eq!(show(Some(rgb565)).unwrap(), (32, 16, Some(0x00_4110)), "another format");
+    for _ in 0..3 {
+        assert_eq!(show(Some(rgb565)).unwrap(), (32, 16, Some(0x00_4110)), "another format");
+        let before = region_plane(1, 0, (32, 16, 256));
+        assert_eq!(show(Some(before)).unwrap(), (32, 16, Some(0x02_0202)), "and what it was");
+        assert_eq!(show(Some(before)).unwrap(), (32, 16, Some(0x02_0202)), "at rest");
+    }
     assert_eq!(show(None).unwrap(), (0, 0, None));
     let lies = [
         region_plane(7, 0, (64, 64, 256)),

@@ -22,7 +22,10 @@ pub use pace::{Pace, Paced};
 pub use remote::Remote;
 pub use watch::Watch;
 
+use std::ops::Range;
+
 use crate::abi::{Errno, Interface, PlaneKind};
+use crate::memory::compare::Fingerprints;
 use crate::memory::{CpuAccess, Mapping};
 use crate::plane::{Plane, Source};
 
@@ -82,13 +85,21 @@ impl Pixels<'_> {
         Ok(self.mapping.read(self.row_start(y), row)?)
     }
 
-    /// Brings a row of `0x00RRGGBB` pixels up to date with one of a plane in XRGB8888, and sets the bits of the tiles that
-    /// changed; see [`Mapping::update_row`].
+    /// Brings rows of a picture in `0x00RRGGBB` up to date with a plane in XRGB8888, and sets the bits of the tiles that
+    /// changed; see [`Mapping::update_rows`].
     ///
     /// # Errors
     /// [`DisplayError::Mapping`] when the device took the memory away.
-    pub fn update_row(&self, y: u32, shown: &mut [u32], changed: &mut [u64]) -> Result<(), DisplayError> {
-        Ok(self.mapping.update_row(self.row_start(y), shown, changed)?)
+    pub fn update_rows(
+        &self,
+        rows: Range<u32>,
+        shown: &mut [u32],
+        changed: &mut [u64],
+        seen: &mut Fingerprints,
+    ) -> Result<(), DisplayError> {
+        let rows = rows.start as usize..rows.end as usize;
+        let stride = u64::from(self.plane.geometry.stride());
+        Ok(self.mapping.update_rows(self.row_start(0), stride, rows, shown, changed, seen)?)
     }
 
     /// Where a row starts in the memory, in bytes.

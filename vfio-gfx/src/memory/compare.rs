@@ -14,6 +14,9 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod fingerprint;
+
+pub use fingerprint::{Fingerprints, LOOKS};
 
 use zerocopy::IntoBytes;
 
@@ -32,25 +35,14 @@ const BUFFER: usize = 16 * TILE;
 const COLOURS: u32 = 0x00ff_ffff;
 
 impl Mapping {
-    /// Brings a row of pixels up to date with the XRGB8888 pixels (32 bits, little-endian) from `offset` on, and sets the bit
-    /// of each tile that changed: tile *n* is bit *n* % 64 of `changed[n / 64]`. The top byte of a pixel, which means nothing,
-    /// is zero in `shown`, before and after.
-    ///
-    /// `changed` needs [`words`] words: pixels whose change could not be told are not updated.
-    ///
-    /// # Errors
-    /// [`MappingError`]; some of the row may be up to date then.
-    pub fn update_row(
-        &self,
-        offset: u64,
-        shown: &mut [u32],
-        changed: &mut [u64],
-    ) -> Result<(), MappingError> {
-        let done = self.update_tiles(offset, shown, changed)?;
+    /// Brings one row up to date, as [`Mapping::update_rows`] does with each, without asking what is known of it. Returns whether
+    /// it changed. `changed` needs [`words`] words: pixels whose change could not be told are not updated.
+    fn update_row(&self, offset: u64, shown: &mut [u32], changed: &mut [u64]) -> Result<bool, MappingError> {
+        let (done, differs) = self.update_tiles(offset, shown, changed)?;
         let offset = offset.saturating_add((done * size_of::<u32>()) as u64);
         match shown.get_mut(done..) {
-            None | Some([]) => Ok(()),
-            Some(rest) => self.update_buffered(offset, rest, changed, done / TILE),
+            None | Some([]) => Ok(differs),
+            Some(rest) => Ok(self.update_buffered(offset, rest, changed, done / TILE)? || differs),
         }
     }
 
@@ -61,35 +53,36 @@ impl Mapping {
         shown: &mut [u32],
         changed: &mut [u64],
         first: usize,
-    ) -> Result<(), MappingError> {
+    ) -> Result<bool, MappingError> {
         let mut buffer = [0; BUFFER];
+        let mut differs = false;
         for (shown, first) in shown.chunks_mut(BUFFER).zip((first..).step_by(BUFFER / TILE)) {
             let Some(new) = buffer.get_mut(..shown.len()) else { break };
             self.read(offset, new.as_mut_bytes())?;
             new.iter_mut().for_each(|pixel| *pixel = u32::from_le(*pixel) & COLOURS);
-            update_from(new, shown, changed, first);
+            differs |= update_from(new, shown, changed, first);
             offset = offset.saturating_add(shown.as_bytes().len() as u64);
         }
-        Ok(())
+        Ok(differs)
     }
 
-    /// As much of a row as the fast way can do: a number of pixels, in whole tiles.
+    /// As much of a row as the fast way can do: a number of pixels, in whole tiles; and whether any changed.
     fn update_tiles(
         &self,
         offset: u64,
         shown: &mut [u32],
         changed: &mut [u64],
-    ) -> Result<usize, MappingError> {
+    ) -> Result<(usize, bool), MappingError> {
         #[cfg(target_arch = "x86_64")]
         if let Some(new) = self.slice(offset, shown.as_bytes().len())? {
             return Ok(avx2::update_tiles(&new, shown, changed));
         }
-        Ok(0)
+        Ok((0, false))
     }
 }
 
-/// The same as [`Mapping::update_row`] for pixels that are this process's own, such as a row that was converted from another
-/// format: as many as there are in both. The top byte of each is zero.
+/// The same as [`Mapping::update_rows`] for a row of pixels that are this process's own, such as one that was converted from
+/// another format: as many as there are in both. The top byte of each is zero.
 pub fn update_row(new: &[u32], shown: &mut [u32], changed: &mut [u64]) {
     update_from(new, shown, changed, 0);
 }
@@ -100,8 +93,9 @@ pub const fn words(pixels: usize) -> usize {
     pixels.div_ceil(PIECE)
 }
 
-/// Updates tiles, the first of which is number `first` of its row.
-fn update_from(new: &[u32], shown: &mut [u32], changed: &mut [u64], first: usize) {
+/// Updates tiles, the first of which is number `first` of its row. Returns whether any changed.
+fn update_from(new: &[u32], shown: &mut [u32], changed: &mut [u64], first: usize) -> bool {
+    let mut any = false;
     for ((new, shown), tile) in new.chunks(TILE).zip(shown.chunks_mut(TILE)).zip(first..) {
         let Some(word) = changed.get_mut(tile / 64) else { break };
         // Whole tiles have a length that the compiler knows, and become a few vector instructions.
@@ -110,7 +104,9 @@ fn update_from(new: &[u32], shown: &mut [u32], changed: &mut [u64], first: usize
             _ => update_tile(new, shown),
         };
         *word |= u64::from(differs) << (tile % 64);
+        any |= differs;
     }
+    any
 }
 
 /// Whether a tile changed; it is up to date afterwards.

@@ -10,7 +10,7 @@ use std::error::Error;
 use std::hint::black_box;
 use std::slice;
 
-use vfio_gfx::memory::compare::{TILE, words};
+use vfio_gfx::memory::compare::{Fingerprints, TILE, words};
 use vfio_gfx::memory::{BufferKind, Mapping, Vram, WriteTracker};
 use vfio_gfx_benches::compare::{Clock, Plan, compare};
 use vfio_gfx_benches::figure::Figure;
@@ -34,8 +34,8 @@ struct Screen {
     shown: Vec<u32>,
     /// The page that `shown` is of.
     page: usize,
-    /// One row of tiles.
     changed: Vec<u64>,
+    seen: Fingerprints,
 }
 
 impl Screen {
@@ -50,25 +50,22 @@ impl Screen {
             }
         }
         let mapping = Mapping::new(vram.reopen_read_only()?, BufferKind::Memfd, size)?;
-        let (shown, changed) = (vec![0; WIDTH * HEIGHT], vec![0; words(WIDTH)]);
-        let mut screen = Self { vram, mapping, shown, page: 0, changed };
+        let (shown, changed) = (vec![0; WIDTH * HEIGHT], vec![0; words(WIDTH) * HEIGHT.div_ceil(TILE)]);
+        let mut seen = Fingerprints::default();
+        seen.resize(WIDTH, HEIGHT);
+        let mut screen = Self { vram, mapping, shown, page: 0, changed, seen };
         screen.update(TILES)?;
         Ok(screen)
     }
 
-    /// Brings what was seen up to date with the page, in which this many tiles must turn out to have changed.
+    /// Brings what was seen up to date with the page, as a console does; so many tiles must turn out to have changed.
     fn update(&mut self, expected: u32) -> Result<(), Box<dyn Error>> {
-        let mut found = 0;
-        let mut offset = (self.page * SIZE) as u64;
-        for rows in self.shown.chunks_mut(WIDTH * TILE) {
-            self.changed.fill(0);
-            for row in rows.chunks_mut(WIDTH) {
-                self.mapping.update_row(offset, row, &mut self.changed)?;
-                offset += STRIDE as u64;
-            }
-            found += self.changed.iter().map(|word| word.count_ones()).sum::<u32>();
-        }
-        if found == expected { Ok(()) } else { Err(format!("{found} tiles changed, not {expected}").into()) }
+        let Self { mapping, shown, page, changed, seen, .. } = self;
+        changed.fill(0);
+        seen.start_look();
+        mapping.update_rows((*page * SIZE) as u64, STRIDE as u64, 0..HEIGHT, shown, changed, seen)?;
+        let found: u32 = changed.iter().map(|word| word.count_ones()).sum();
+        if expected == found { Ok(()) } else { Err(format!("{found} tiles changed, not {expected}").into()) }
     }
 
     /// The page as the C library takes it, and what was seen.
