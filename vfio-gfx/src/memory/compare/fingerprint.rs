@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn what_leaves_the_memory_is_an_error() {
         let mut screen = Screen::new(32, 32);
-        (0..32 * 32).for_each(|at| screen.write(at, at as u32));
+        (0..).zip(0..32 * 32).for_each(|(at, value)| screen.write(at, value));
         screen.look();
         let there = screen.shown.clone();
         for (offset, stride) in
@@ -344,7 +344,7 @@ mod tests {
             prop_assume!(has_avx2());
             let width = pixels.len() * 8;
             let mut screen = Screen::with_stride(width, ROWS, width * 4 + padding * 32);
-            let pixel = |x: usize, y: usize| pixels[x / 8].rotate_left((x % 8 + y) as u32);
+            let pixel = |x: usize, y: usize| pixels[x / 8].wrapping_mul(1 << (x % 8)).wrapping_add(1 << y);
             for (y, x) in (0..ROWS).flat_map(|y| (0..width).map(move |x| (y, x))) {
                 screen.write(y * width + x, pixel(x, y));
             }
