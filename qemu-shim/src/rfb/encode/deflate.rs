@@ -9,6 +9,12 @@ const ROOM: usize = 16 << 10;
 /// larger by a fifth, and all its lower ones leave more than zlib's of the same number: one step up makes up for both.
 const LEVELS: [u32; 10] = [0, 2, 3, 4, 5, 6, 7, 8, 9, 9];
 
+/// Level for what no search finds repetitions in: the quickest that has codes of its own.
+const QUICK: u32 = 2;
+
+/// Bytes in which it shows whether there are repetitions.
+const TRIED: u64 = 32 << 10;
+
 /// How far back a stream looks: 2 to the power of this, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -23,8 +29,13 @@ pub(super) enum Window {
 #[derive(Debug)]
 pub(super) struct Deflater {
     stream: Compress,
+    level: u32,
     /// Something was put in since the start.
     used: bool,
+    /// What is put in is compressed at level [`QUICK`].
+    is_quick: bool,
+    /// What had gone in and come out when [`Deflater::adapt`] last looked, in bytes.
+    judged: (u64, u64),
 }
 
 impl Deflater {
@@ -32,16 +43,45 @@ impl Deflater {
     #[expect(clippy::as_conversions, reason = "the discriminants are the numbers")]
     pub(super) fn new(level: u8, header: bool, window: Window) -> Self {
         let [.., highest] = LEVELS;
-        let level = Compression::new(LEVELS.get(usize::from(level)).copied().unwrap_or(highest));
-        Self { stream: Compress::new_with_window_bits(level, header, window as u8), used: false }
+        let level = LEVELS.get(usize::from(level)).copied().unwrap_or(highest);
+        let stream = Compress::new_with_window_bits(Compression::new(level), header, window as u8);
+        Self { stream, level, used: false, is_quick: false, judged: (0, 0) }
     }
 
     /// Starts anew: what follows does not refer to anything before.
-    pub(super) fn restart(&mut self) {
+    pub(super) fn restart(&mut self) -> Result<(), CompressError> {
+        self.restart_quick(false)
+    }
+
+    /// Decides how hard to look for repetitions from here on in a bare stream: as the level says, or no more than must be if less
+    /// than a quarter was saved of what went in last, as of photos. That is tried anew all the time, and may append output.
+    pub(super) fn adapt(&mut self, out: &mut Vec<u8>) -> Result<(), CompressError> {
+        let (total_in, total_out) = (self.stream.total_in(), self.stream.total_out());
+        let (taken, given) = (total_in - self.judged.0, total_out - self.judged.1);
+        if taken < TRIED {
+            return Ok(());
+        }
+        self.judged = (total_in, total_out);
+        let is_noise = given > taken - taken / 4;
+        if is_noise != self.is_quick && self.level > QUICK {
+            self.flush(out)?;
+            self.restart_quick(is_noise)?;
+        }
+        Ok(())
+    }
+
+    /// Starts anew at another level: zlib-rs can change it only then.
+    fn restart_quick(&mut self, is_quick: bool) -> Result<(), CompressError> {
         if self.used {
             self.stream.reset();
             self.used = false;
+            self.judged = (0, 0);
         }
+        if self.is_quick != is_quick {
+            self.stream.set_level(Compression::new(if is_quick { QUICK } else { self.level }))?;
+            self.is_quick = is_quick;
+        }
+        Ok(())
     }
 
     /// Takes more input, and appends what output there is already.
@@ -106,7 +146,7 @@ mod tests {
             let mut deflater = Deflater::new(level, false, Window::Long);
             let mut inflater = Decompress::new(false);
             for update in updates {
-                deflater.restart();
+                deflater.restart().unwrap();
                 for piece in update {
                     let mut out = Vec::new();
                     let (head, tail) = piece.split_at(piece.len() / 3);
@@ -120,6 +160,41 @@ mod tests {
     }
 
     #[test]
+    fn what_has_no_repetitions_is_not_searched_for_them() {
+        let mut state = 1u32;
+        let mut noise = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state.to_be_bytes()[0]
+        };
+        for level in 0..=9 {
+            let mut deflater = Deflater::new(level, false, Window::Long);
+            let mut inflater = Decompress::new(false);
+            let mut quick = Vec::new();
+            for is_noise in [false, true, true, false, true] {
+                let piece: Vec<u8> = (0..50_000)
+                    .map(|at| if is_noise { noise() } else { (at % 100).try_into().unwrap() })
+                    .collect();
+                let mut out = Vec::new();
+                for part in piece.chunks(10_000) {
+                    deflater.feed(part, &mut out).unwrap();
+                }
+                deflater.adapt(&mut out).unwrap();
+                deflater.flush(&mut out).unwrap();
+                assert_eq!(inflated(&mut inflater, &out, piece.len()), piece, "level {level}");
+                quick.push(deflater.is_quick);
+            }
+            // The lowest levels are as quick as can be.
+            assert_eq!(
+                quick,
+                [false, true, true, false, true].map(|quick| quick && level > 1),
+                "level {level}"
+            );
+            deflater.restart().unwrap();
+            assert!(!deflater.is_quick);
+        }
+    }
+
+    #[test]
     fn restarted_streams_are_alike() {
         let mut deflater = Deflater::new(6, true, Window::Long);
         let run = |deflater: &mut Deflater| {
@@ -128,7 +203,7 @@ mod tests {
             deflater.feed(b"abcabcabc", &mut out).unwrap();
             deflater.flush(&mut out).unwrap();
             assert!(deflater.used);
-            deflater.restart();
+            deflater.restart().unwrap();
             out
         };
         let first = run(&mut deflater);

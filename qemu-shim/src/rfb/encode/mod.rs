@@ -100,9 +100,9 @@ impl Encoder {
         encoded.clear();
         match &mut self.method {
             Method::Raw(_) => {}
-            Method::Zlib(zlib) => zlib.restart(),
-            Method::Zrle(zrle) => zrle.restart(),
-            Method::Tight(tight) => tight.restart(),
+            Method::Zlib(zlib) => zlib.restart()?,
+            Method::Zrle(zrle) => zrle.restart()?,
+            Method::Tight(tight) => tight.restart()?,
         }
         let around;
         let rects = if rects.len() > MOST_RECTS {

@@ -28,8 +28,8 @@ impl Zlib {
         }
     }
 
-    pub(super) fn restart(&mut self) {
-        self.deflater.restart();
+    pub(super) fn restart(&mut self) -> Result<(), CompressError> {
+        self.deflater.restart()
     }
 
     pub(super) fn encode(
@@ -47,6 +47,7 @@ impl Zlib {
             self.pixels.convert(row, &mut self.batch);
             if self.batch.len() >= BATCH {
                 self.deflater.feed(&self.batch, out)?;
+                self.deflater.adapt(out)?;
                 self.batch.clear();
             }
         }

@@ -48,8 +48,8 @@ impl Zrle {
         }
     }
 
-    pub(super) fn restart(&mut self) {
-        self.deflater.restart();
+    pub(super) fn restart(&mut self) -> Result<(), CompressError> {
+        self.deflater.restart()
     }
 
     pub(super) fn encode(
@@ -99,6 +99,7 @@ impl Zrle {
             left = left.saturating_sub(TILE);
             if self.batch.len() >= BATCH {
                 self.deflater.feed(&self.batch, out)?;
+                self.deflater.adapt(out)?;
                 self.batch.clear();
             }
         }

@@ -29,9 +29,6 @@ const FULL: u8 = 0;
 const MONO: u8 = 1;
 const INDEXED: u8 = 2;
 
-/// Highest compression level of pixels of many colours: beyond it a photo takes a quarter more time for 1 % fewer bytes.
-const HIGHEST_FULL: u8 = 6;
-
 #[derive(Debug)]
 pub(super) struct Basic {
     level: u8,
@@ -46,8 +43,8 @@ impl Basic {
         Self { level, streams: [None, None, None], bytes: Vec::new(), compressed: Vec::new() }
     }
 
-    pub(super) fn restart(&mut self) {
-        self.streams.iter_mut().flatten().for_each(Deflater::restart);
+    pub(super) fn restart(&mut self) -> Result<(), CompressError> {
+        self.streams.iter_mut().flatten().try_for_each(Deflater::restart)
     }
 
     /// Appends a block of pixels.
@@ -92,11 +89,13 @@ impl Basic {
             encoded.more().extend_from_slice(&self.bytes);
             return Ok(());
         };
-        let level = if stream == FULL { self.level.min(HIGHEST_FULL) } else { self.level };
+        let level = self.level;
         let deflater = place.get_or_insert_with(|| Deflater::new(level, false, Window::Long));
         self.compressed.clear();
         deflater.feed(&self.bytes, &mut self.compressed)?;
         deflater.flush(&mut self.compressed)?;
+        // Appends nothing: all of the block is out.
+        deflater.adapt(&mut self.compressed)?;
         encoded.tight_block(stream, &self.compressed);
         Ok(())
     }

@@ -91,9 +91,11 @@ impl Tight {
         &self.plain
     }
 
-    pub(super) fn restart(&mut self) {
-        if let Back::Basic(basic) = &mut self.back {
-            basic.restart();
+    pub(super) fn restart(&mut self) -> Result<(), CompressError> {
+        match &mut self.back {
+            Back::Basic(basic) => basic.restart(),
+            // Each of its pictures starts its own.
+            Back::Png(_) => Ok(()),
         }
     }
 

@@ -61,7 +61,7 @@ impl Png {
         self.bytes.clear();
         rgb.put(&block.values, &mut self.bytes);
         self.begin(block, 8, RGB);
-        self.differences.restart();
+        self.differences.restart()?;
         let stride = block.width * 3;
         let mut above: &[u8] = &[];
         for row in self.bytes.chunks(stride.max(1)) {
@@ -87,7 +87,7 @@ impl Png {
         self.bytes.clear();
         pack(&block.indices, block.width, bits, &mut self.bytes);
         self.begin(block, bits.count(), INDEXED);
-        self.indices.restart();
+        self.indices.restart()?;
         let mut table = Vec::with_capacity(3 * colours.len());
         rgb.put(colours, &mut table);
         chunk(*b"PLTE", &table, &mut self.file);
