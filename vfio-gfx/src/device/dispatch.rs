@@ -9,9 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::abi::{
-    DEVICE_INFO_MIN, DeviceIoctl, Errno, IRQ_INFO_MIN, Interface, IrqData, IrqFlags, IrqInfo, IrqSet,
-    PLANE_INFO_MIN, PlaneInfo, PlaneKind, PlaneRequest, REGION_INFO_MIN, RegionFlags, RegionInfo, caps,
-    feature_number,
+    DEVICE_INFO_MIN, DeviceIoctl, Errno, IRQ_INFO_MIN, Interface, IrqFlags, IrqInfo, IrqSet, PLANE_INFO_MIN,
+    PlaneInfo, PlaneKind, PlaneRequest, REGION_INFO_MIN, RegionFlags, RegionInfo, caps, feature_number,
 };
 use crate::number::to_usize;
 use crate::plane::{Plane, Source};
@@ -53,7 +52,11 @@ impl Device {
             DeviceIoctl::GetInfo => self.get_info(arg),
             DeviceIoctl::GetRegionInfo => self.get_region_info(arg),
             DeviceIoctl::GetIrqInfo => self.get_irq_info(arg),
-            DeviceIoctl::SetIrqs => self.set_irqs(arg, fds),
+            DeviceIoctl::SetIrqs => {
+                let data = arg.get(size_of::<IrqSet>()..).unwrap_or_default();
+                self.set_irqs(&copy_in(arg)?, data, fds)?;
+                Ok(IoctlReply::Done)
+            }
             DeviceIoctl::Reset => {
                 self.reset();
                 Ok(IoctlReply::Done)
@@ -123,21 +126,22 @@ impl Device {
         Ok(IoctlReply::Done)
     }
 
-    fn set_irqs(&mut self, arg: &[u8], fds: Vec<OwnedFd>) -> Result<IoctlReply, Errno> {
-        let set: IrqSet = copy_in(arg)?;
+    /// `SET_IRQS` of the VMM: `data` is what is behind the header, without descriptors.
+    pub(crate) fn set_irqs(
+        &mut self,
+        set: &IrqSet,
+        data: &[u8],
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), DeviceError> {
+        self.check_plugged()?;
         if self.has_events() && set.index == DISPLAY_IRQ {
             let mut watcher = self.own_watcher.take();
-            let result = self.set_display_irq(&mut watcher, &set, fds);
+            let result = self.set_display_irq(&mut watcher, set, fds);
             self.own_watcher = watcher;
-            return result.map(|()| IoctlReply::Done);
+            return result;
         }
         let request = set.parse(self.irqs.count(set.index), false)?;
-        let data = arg.get(size_of::<IrqSet>()..).unwrap_or(&[]);
-        if request.data == IrqData::Bool && data.len() < to_usize(request.count) {
-            return Err(Errno::EFAULT);
-        }
-        self.irqs.set(request, data, fds)?;
-        Ok(IoctlReply::Done)
+        Ok(self.irqs.set(request, data, fds)?)
     }
 
     /// In the region interface plane type 0 also finds the primary plane where the device has no overlay: QEMU asks so

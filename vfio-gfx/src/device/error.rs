@@ -2,10 +2,10 @@
 
 use thiserror::Error;
 
-use crate::abi::{Errno, Interface, RequestError};
+use crate::abi::{Errno, Interface, IrqSetError, RequestError};
 use crate::memory::{GuestExportError, UdmabufError};
 
-use super::EdidRegionError;
+use super::{EdidRegionError, IrqError};
 
 /// Why a device refused an operation.
 #[derive(Debug, Error)]
@@ -62,6 +62,12 @@ pub enum DeviceError {
     /// A descriptor could not be duplicated.
     #[error("cannot duplicate a descriptor")]
     Descriptor(#[from] std::io::Error),
+    /// A `SET_IRQS` that is malformed.
+    #[error(transparent)]
+    IrqSet(#[from] IrqSetError),
+    /// A `SET_IRQS` that cannot be carried out.
+    #[error(transparent)]
+    Irq(#[from] IrqError),
     /// The EDID region refused a write.
     #[error(transparent)]
     Edid(#[from] EdidRegionError),
@@ -91,6 +97,8 @@ impl From<&DeviceError> for Errno {
             DeviceError::GuestExport(GuestExportError::Vram(_)) => Self::ENOMEM,
             DeviceError::PrivateMemory(_) => Self::EPERM,
             DeviceError::Descriptor(error) => Self::from(error),
+            DeviceError::IrqSet(error) => Self::from(*error),
+            DeviceError::Irq(error) => Self::from(*error),
             DeviceError::Edid(error) => Self::from(*error),
         }
     }

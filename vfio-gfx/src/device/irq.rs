@@ -25,6 +25,14 @@ pub enum IrqError {
     /// A descriptor is no eventfd.
     #[error("set irqs: descriptor {0} of the request is no eventfd")]
     NotAnEventfd(usize),
+    /// `DATA_BOOL` with fewer bytes than interrupts.
+    #[error("set irqs: {found} bytes of data for {expected} interrupts")]
+    Data {
+        /// Interrupts in the range.
+        expected: u32,
+        /// Bytes behind the header.
+        found: usize,
+    },
     /// A combination of data and action that no device of this framework has a use for.
     #[error("set irqs: {action:?} with {data:?} data is not supported")]
     Unsupported {
@@ -42,6 +50,7 @@ impl From<IrqError> for Errno {
     fn from(error: IrqError) -> Self {
         match error {
             IrqError::Unsupported { .. } => Self::ENOTTY,
+            IrqError::Data { .. } => Self::EFAULT,
             _ => Self::EINVAL,
         }
     }
@@ -116,11 +125,11 @@ impl Irqs {
     /// [`IrqError`]; nothing has changed then.
     pub fn set(&mut self, request: IrqRequest, bools: &[u8], fds: Vec<OwnedFd>) -> Result<(), IrqError> {
         let IrqRequest { index, start, count, data, action } = request;
-        if data == IrqData::Eventfd && !fds.is_empty() && fds.len() != to_usize(count) {
-            return Err(IrqError::Descriptors { expected: count, found: fds.len() });
+        if data == IrqData::Eventfd {
+            check_eventfds(count, &fds)?;
         }
-        if let Some(other) = fds.iter().position(|fd| !is_eventfd(fd)) {
-            return Err(IrqError::NotAnEventfd(other));
+        if data == IrqData::Bool && bools.len() < to_usize(count) {
+            return Err(IrqError::Data { expected: count, found: bools.len() });
         }
         let Some(vectors) = self.indices.get_mut(to_usize(index)) else {
             return Err(IrqError::NotArmed(start));
@@ -169,6 +178,17 @@ impl Irqs {
     /// Drops every eventfd and mask: the VMM is gone.
     pub fn disarm(&mut self) {
         self.indices.iter_mut().flatten().for_each(|vector| *vector = Vector::default());
+    }
+}
+
+/// Whether a range of interrupts can be given these descriptors: one eventfd each, or none.
+pub(super) fn check_eventfds(count: u32, fds: &[OwnedFd]) -> Result<(), IrqError> {
+    if !fds.is_empty() && fds.len() != to_usize(count) {
+        return Err(IrqError::Descriptors { expected: count, found: fds.len() });
+    }
+    match fds.iter().position(|fd| !is_eventfd(fd)) {
+        Some(other) => Err(IrqError::NotAnEventfd(other)),
+        None => Ok(()),
     }
 }
 

@@ -2,12 +2,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::abi::{Errno, IrqAction, IrqData, IrqSet, PlaneKind};
-use crate::number::to_usize;
+use crate::abi::{IrqAction, IrqData, IrqRequest, IrqSet, PlaneKind};
 
-use super::eventfd::is_eventfd;
 use super::events::{self, Planes};
-use super::{DISPLAY_EVENTS, DISPLAY_IRQ, Device, DisplayEvents, Scanout, Watcher};
+use super::irq::check_eventfds;
+use super::{DISPLAY_EVENTS, DISPLAY_IRQ, Device, DeviceError, DisplayEvents, IrqError, Scanout, Watcher};
 
 impl Device {
     /// Looks at the planes, and tells whoever waits what changed since the last look.
@@ -88,31 +87,31 @@ impl Device {
     /// either one eventfd per interrupt of the range or none, which takes them away. `DATA_NONE` with a count of 0 ends it.
     ///
     /// # Errors
-    /// `ENODEV` once the device is unplugged; `EINVAL` where the request is malformed, a descriptor no eventfd or the device has no such interrupt, `ENOTTY` for masking and the like.
+    /// [`DeviceError::Revoked`], [`DeviceError::IrqSet`] where the request is malformed or the device has no such interrupt,
+    /// [`DeviceError::Irq`] where a descriptor is no eventfd, for masking and the like.
     pub fn set_display_irq(
         &mut self,
         watcher: &mut Option<Watcher>,
         set: &IrqSet,
         fds: Vec<OwnedFd>,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), DeviceError> {
         self.check_plugged()?;
         let request = set.parse(self.has_events().then_some(DISPLAY_EVENTS), false)?;
-        match (request.data, request.action) {
-            (IrqData::None, IrqAction::Trigger) if request.count == 0 => *watcher = None,
+        let IrqRequest { start, count, data, action, .. } = request;
+        match (data, action) {
+            (IrqData::None, IrqAction::Trigger) if count == 0 => *watcher = None,
             (IrqData::Eventfd, IrqAction::Trigger) => {
-                if !fds.is_empty() && fds.len() != to_usize(request.count) || !fds.iter().all(is_eventfd) {
-                    return Err(Errno::EINVAL);
-                }
+                check_eventfds(count, &fds)?;
                 if watcher.is_none() {
                     *watcher = self.watch();
                 }
-                let watcher = watcher.as_ref().ok_or(Errno::EINVAL)?;
+                let watcher = watcher.as_ref().ok_or(DeviceError::NoIrq(set.index))?;
                 let mut fds = fds.into_iter();
-                for event in request.start..request.start.saturating_add(request.count) {
+                for event in start..start.saturating_add(count) {
                     watcher.set(event, fds.next());
                 }
             }
-            _ => return Err(Errno::ENOTTY),
+            (data, action) => return Err(IrqError::Unsupported { data, action }.into()),
         }
         Ok(())
     }

@@ -166,18 +166,15 @@ impl Session {
         payload: &[u8],
         fds: Vec<OwnedFd>,
     ) -> Result<(), Refused> {
-        let (set, _): (IrqSet, _) = parse(payload)?;
+        let (set, data): (IrqSet, _) = parse(payload)?;
         let mut device = self.device.lock();
         if device.has_events() && set.index == DISPLAY_IRQ {
             return Ok(device.set_display_irq(&mut self.watcher, &set, fds)?);
         }
-        drop(device);
         if agreed.role == Role::Console {
             return Err(Refused::because(Errno::EPERM, "this interrupt is the VMM's"));
         }
-        let mut arg = payload.to_vec();
-        self.device.lock().ioctl(DeviceIoctl::SetIrqs.raw(), &mut arg, fds)?;
-        Ok(())
+        Ok(device.set_irqs(&set, data, fds)?)
     }
 
     pub(super) fn query_gfx_plane(&self, payload: &[u8], out: &mut Outbox) -> Result<(), Refused> {
