@@ -106,12 +106,6 @@ impl Channel {
         matches!(self.layer, Layer::Bytes | Layer::WebSocket(_)) && !self.transport.is_handshaking()
     }
 
-    /// Whether this is a WebSocket, in which VeNCrypt must not be offered.
-    #[must_use]
-    pub fn is_web(&self) -> bool {
-        !matches!(self.layer, Layer::Bytes)
-    }
-
     /// When to drop a peer that has still not opened.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {

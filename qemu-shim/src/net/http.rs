@@ -206,6 +206,8 @@ mod tests {
             ("keep-alive, Upgrade", "close", 400),
             ("HTTP/1.1", "HTTP/1.0", 400),
             ("dGhlIHNhbXBsZSBub25jZQ==", "dGhl", 400),
+            ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZ==", 400),
+            ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25j!Q==", 400),
             ("Host: 127.0.0.1:6080\r\n", "", 400),
             ("Host: 127.0.0.1:6080\r\n", "Host: 127.0.0.1:6080\r\nHost: x\r\n", 400),
             ("Host: 127.0.0.1:6080", "Host: rebound.example:6080", 403),
@@ -221,6 +223,19 @@ mod tests {
             assert_ne!(request, HANDSHAKE, "{from}");
             assert_eq!(code(&request), expected, "{to}");
         }
+        let other = ask(&HANDSHAKE.replace("Version: 13", "Version: 8"));
+        assert!(other.contains("\r\nSec-WebSocket-Version: 13\r\n"), "which one it is to be: {other}");
+    }
+
+    #[test]
+    fn a_refusal_says_why_to_who_wants_to_read_it() {
+        let get = ask("GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert!(
+            get.ends_with("404 Not Found\nthe console is at / and its WebSocket at /websockify\n"),
+            "{get}"
+        );
+        let head = ask("HEAD /x HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert!(head.starts_with("HTTP/1.1 404 ") && head.ends_with("\r\n\r\n"), "{head}");
     }
 
     #[test]
@@ -260,6 +275,8 @@ mod tests {
         assert_eq!(answer(&endless, &Site::default()), None);
         endless.push(b'x');
         assert_eq!(code(std::str::from_utf8(&endless).unwrap()), 431);
+        endless.extend(b"\r\n\r\n");
+        assert_eq!(code(std::str::from_utf8(&endless).unwrap()), 431, "an end does not make it shorter");
         assert_eq!(code(&format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(65))), 431);
         assert_eq!(code("\x16\x03\x01\x02"), 400, "TLS on a plain port is answered at once");
     }

@@ -167,6 +167,7 @@ mod tests {
     #[test]
     fn tcp_viewers_come_one_by_one_and_nobody_waits_for_them() {
         let listener = listen("127.0.0.1:0").unwrap();
+        assert!(!listener.is_public());
         assert!(listener.accept().unwrap().is_none());
         let Address::Tcp { at, .. } = *listener.address() else { panic!("not TCP") };
         assert_ne!(at.port(), 0);

@@ -155,4 +155,16 @@ mod tests {
         assert_eq!(peer.ip(), Some("10.0.0.7".parse().unwrap()));
         assert_eq!(Peer::Unix.ip(), None);
     }
+
+    #[test]
+    fn the_log_can_name_who_came() {
+        assert_eq!(Peer::Tcp("10.0.0.7:1234".parse().unwrap()).to_string(), "10.0.0.7:1234");
+        assert_eq!(Peer::Unix.to_string(), "unix");
+    }
+
+    #[test]
+    fn a_signal_ends_no_connection() {
+        let mut results = [Err(io::ErrorKind::Interrupted.into()), Ok(7)].into_iter();
+        assert_eq!(uninterrupted(|| results.next().unwrap()).unwrap(), 7);
+    }
 }

@@ -136,6 +136,14 @@ mod tests {
     }
 
     #[test]
+    fn wrong_bits_do_not_make_up_for_each_other() {
+        let password = Password::new(b"COW").unwrap();
+        let right = password.response(CHALLENGE);
+        assert!(!password.proves(CHALLENGE, right.map(|byte| byte ^ 0x20)));
+        assert!(!password.proves(CHALLENGE, right.map(|byte| !byte)));
+    }
+
+    #[test]
     fn a_file_holds_a_password_and_perhaps_a_line_end() {
         let response = |bytes: &[u8]| Password::new(bytes).unwrap().response(CHALLENGE);
         assert_eq!(response(b"secret"), response(b"secret\n"));

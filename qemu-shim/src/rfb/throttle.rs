@@ -157,6 +157,18 @@ mod tests {
     }
 
     #[test]
+    fn a_right_password_does_not_let_those_who_wait_jump_the_queue() {
+        let (mut throttle, now) = (Throttle::new(), Instant::now());
+        throttle.wrong(Peer::Local, now);
+        throttle.wrong(Peer::Local, now);
+        let turn = now + SECOND * 3;
+        assert_eq!(throttle.right(Peer::Local, now), turn);
+        assert_eq!(throttle.failures(Peer::Local), 0);
+        assert_eq!(throttle.wrong(Peer::Local, now), turn, "behind those who came before");
+        assert_eq!(throttle.wrong(Peer::Local, now), turn + SECOND, "and one failure is one second again");
+    }
+
+    #[test]
     fn a_right_password_and_a_long_time_make_good() {
         let (mut throttle, now) = (Throttle::new(), Instant::now());
         throttle.wrong(Peer::Local, now);

@@ -25,6 +25,8 @@ use super::scroll::Move;
 
 mod messages;
 mod screen;
+#[cfg(test)]
+mod tests;
 
 /// How long a handshake may take: a person types a password in the middle of it.
 const HANDSHAKE: Duration = Duration::from_secs(120);

@@ -105,7 +105,7 @@ fn open_web() -> (Channel, Browser<UnixStream>) {
     let (mut channel, theirs) = web();
     let browser = browse(theirs, "ws://localhost/websockify");
     write_all(&mut channel, b"hello");
-    assert!(channel.is_open() && channel.is_web() && channel.deadline().is_none());
+    assert!(channel.is_open() && channel.deadline().is_none());
     let mut browser = browser.join().unwrap();
     assert_eq!(browser.read().unwrap().into_data().as_ref(), b"hello");
     (channel, browser)
@@ -174,6 +174,15 @@ fn a_message_in_fragments_with_pings_between_is_read_and_answered() {
     browser.send(fragment(b"men", Data::Continue, false)).unwrap();
     browser.send(fragment(b"ted", Data::Continue, true)).unwrap();
     assert_eq!(read_exactly(&mut channel, 10), b"fragmented");
+    assert_eq!(browser.read().unwrap(), Message::Pong("are you there".into()));
+}
+
+#[test]
+fn a_ping_needs_nothing_but_to_be_read() {
+    let (mut channel, mut browser) = open_web();
+    browser.send(Message::Ping("are you there".into())).unwrap();
+    wait(&channel, false);
+    assert_eq!(channel.read(&mut [0; 16]).unwrap_err().kind(), ErrorKind::WouldBlock);
     assert_eq!(browser.read().unwrap(), Message::Pong("are you there".into()));
 }
 
@@ -271,6 +280,12 @@ fn a_peer_that_never_reads_costs_one_message() {
     assert_eq!(taken, before, "nothing more is taken");
     assert!(channel.wants_write() && channel.interest(false).contains(PollFlags::OUT));
     assert!(taken < (1 << 20), "{taken} bytes: what the kernel holds and one message");
+    // What it types behind a ping is heard although that cannot be answered.
+    browser.write(Message::Ping("x".into())).unwrap();
+    browser.send(Message::binary(&b"still heard"[..])).unwrap();
+    let mut heard = [0; 16];
+    assert_eq!(channel.read(&mut heard).unwrap(), 11);
+    assert_eq!(&heard[..11], b"still heard");
 }
 
 #[test]
@@ -289,6 +304,23 @@ fn the_page_is_sent_however_slowly_it_is_asked_for() {
     assert!(response.starts_with("HTTP/1.1 200 OK\r\n") && response.ends_with("</html>\n"), "{response}");
     drop(theirs);
     assert_eq!(channel.read(&mut [0; 16]).unwrap(), 0);
+}
+
+#[test]
+fn the_page_is_sent_however_slowly_it_is_taken() {
+    let (ours, mut theirs) = pair();
+    rustix::net::sockopt::set_socket_send_buffer_size(&ours, 1).unwrap();
+    let mut channel = Channel::web(ours, Arc::default(), None, Instant::now()).unwrap();
+    theirs.write_all(b"GET /rfb.js HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    settle(channel.read(&mut [0; 16]));
+    assert!(channel.wants_write(), "less than the page has room");
+    let reader = thread::spawn(move || {
+        let mut response = Vec::new();
+        theirs.read_to_end(&mut response).unwrap();
+        response
+    });
+    read_to_end(&mut channel).unwrap();
+    assert!(reader.join().unwrap().ends_with(include_bytes!("../page/rfb.js")));
 }
 
 #[test]

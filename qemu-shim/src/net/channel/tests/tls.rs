@@ -102,10 +102,11 @@ fn a_tls_peer_that_never_reads_costs_the_limit() {
         tls
     });
     read_exactly(&mut channel, 1);
-    let _viewer = viewer.join().unwrap();
+    let mut viewer = viewer.join().unwrap();
+    let bytes = pattern(1 << 20);
     let mut taken = 0;
     let error = loop {
-        match channel.write(&[0; 10_000]) {
+        match channel.write(&bytes[taken..taken + 10_000]) {
             Ok(length) => taken += length,
             Err(error) => break error,
         }
@@ -113,6 +114,25 @@ fn a_tls_peer_that_never_reads_costs_the_limit() {
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
     assert!(channel.wants_write());
     assert!((BUFFER_LIMIT..(1 << 20)).contains(&taken), "{taken} bytes");
+    // It is heard all the same, and when it does read it has every byte that was taken, each once.
+    viewer.write_all(b"y").unwrap();
+    assert_eq!(read_exactly(&mut channel, 1), b"y");
+    let reader = thread::spawn(move || {
+        let mut got = vec![0; taken];
+        viewer.read_exact(&mut got).unwrap();
+        (viewer, got)
+    });
+    while channel.wants_write() {
+        settle(channel.flush());
+        if channel.wants_write() {
+            wait(&channel, false);
+        }
+    }
+    let (viewer, got) = reader.join().unwrap();
+    assert!(got == bytes[..taken], "bytes were lost, repeated or changed");
+    // Gone without TLS's goodbye, which is no error.
+    drop(viewer);
+    read_to_end(&mut channel).unwrap();
 }
 
 #[test]
