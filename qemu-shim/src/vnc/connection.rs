@@ -95,19 +95,18 @@ impl Connection {
             }
         }
         self.write()?;
+        if let Some(goodbye) = goodbye {
+            return Err(goodbye.into());
+        }
         if self.viewer.starts_tls() {
             match tls {
                 Some(config) => self.channel.start_tls(Arc::clone(config), &[], room.now)?,
                 None => return Err(Gone::Refused),
             }
             // In TLS the server speaks first: a viewer waits for its challenge, or to be told that there is none.
-            goodbye = self.viewer.receive(&[], room).err();
+            self.viewer.receive(&[], room)?;
         }
-        match goodbye {
-            Some(goodbye) => Err(goodbye.into()),
-            None if self.viewer.is_leaving() && self.viewer.output.is_empty() => Err(Gone::Refused),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     pub(super) fn write(&mut self) -> io::Result<()> {
@@ -125,3 +124,6 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

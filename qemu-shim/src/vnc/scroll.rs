@@ -146,6 +146,34 @@ mod tests {
         }
     }
 
+    /// Rows are taken for the same by their hashes: each bit of each pixel is in them.
+    #[test]
+    fn rows_that_differ_in_a_bit_are_not_the_same() {
+        for width in [1, 2, 7, 8, 19] {
+            let row: Vec<u32> = (0..width).map(|n| n * 0x0007_0503).collect();
+            let mut seen = std::collections::HashSet::from([hash_of(&row)]);
+            for (at, bit) in (0..row.len()).flat_map(|at| (0..24).map(move |bit| (at, bit))) {
+                let mut other = row.clone();
+                other[at] ^= 1 << bit;
+                assert!(seen.insert(hash_of(&other)), "{width} pixels, pixel {at}, bit {bit}");
+            }
+        }
+        assert_ne!(hash_of(&[0; 3]), hash_of(&[0; 4]));
+    }
+
+    #[test]
+    fn of_two_moves_the_longer_one_is_told() {
+        for (short, long) in [(1, 40), (40, 1)] {
+            // Sixty rows go up by one distance, thirty below them by another.
+            let before: Vec<u64> = (0..200).collect();
+            let mut now: Vec<u64> = (1000..1200).collect();
+            now[10..70].copy_from_slice(&before[10 + long..70 + long]);
+            now[100..130].copy_from_slice(&before[100 + short..130 + short]);
+            let found = find(&before, &now);
+            assert_eq!(found, Some((u32::try_from(10 + long).unwrap(), 10, 60)));
+        }
+    }
+
     #[test]
     fn another_picture_is_no_move() {
         let mut rows = Rows::default();

@@ -1,6 +1,7 @@
 //! Viewers that do harm: the others must not notice.
 
 use std::io::{Read, Write};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use qemu_shim::rfb::handshake::Policy;
@@ -122,6 +123,58 @@ fn many_come_and_go() {
     drop(crowd);
     std::thread::sleep(Duration::from_millis(200));
     assert_serves(&stage);
+}
+
+/// What guessing costs: once the answers to a peer wait for a minute, it is not let in at all.
+#[test]
+fn who_guesses_on_many_connections_is_soon_let_in_no_more() {
+    let policy = Policy { password: Some(Password::new(b"geheim").unwrap()), ..Policy::default() };
+    let stage = Stage::with("mbochs-small", policy);
+    let mut guesses = Vec::new();
+    loop {
+        let mut viewer = Viewer::raw(&stage.path);
+        let mut greeting = [0; 12];
+        if viewer.stream.read_exact(&mut greeting).is_err() {
+            break;
+        }
+        viewer.send(b"RFB 003.008\n\x02");
+        viewer.expect(&[1, 2]);
+        viewer.skip(16);
+        viewer.send(&[0; 16]);
+        guesses.push(viewer);
+        assert!(guesses.len() < 40, "and on and on");
+    }
+    assert!(guesses.len() >= 6, "{}", guesses.len());
+    // Those who go while their answers wait leave nothing behind that keeps the server busy.
+    drop(guesses);
+    std::thread::sleep(Duration::from_millis(100));
+    assert_rests(&stage);
+}
+
+/// Whether the server sleeps as long as nobody wants anything.
+fn assert_rests(stage: &Stage) {
+    let before = stage.cpu_time();
+    std::thread::sleep(Duration::from_secs(1));
+    let busy = stage.cpu_time() - before;
+    assert!(busy < Duration::from_millis(30), "busy for {busy:?} of a second");
+}
+
+#[test]
+fn who_says_nothing_costs_nothing() {
+    let stage = Stage::new("mbochs-small");
+    stage.mode(640, 480);
+    let _nobody = Viewer::connect(&stage.path);
+    let mut stranger = Viewer::raw(&stage.path);
+    stranger.expect(b"RFB 003.008\n");
+    std::thread::sleep(Duration::from_millis(100));
+    // Somebody about to come in is worth ten looks in a second.
+    let before = stage.looks.load(Ordering::Relaxed);
+    std::thread::sleep(Duration::from_secs(1));
+    let looks = stage.looks.load(Ordering::Relaxed) - before;
+    assert!(looks <= 40, "{looks} questions in a second");
+    drop(stranger);
+    std::thread::sleep(Duration::from_millis(100));
+    assert_rests(&stage);
 }
 
 #[test]

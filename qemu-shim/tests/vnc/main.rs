@@ -6,3 +6,4 @@ mod pictures;
 mod stage;
 mod unplug;
 mod viewer;
+mod web;

@@ -43,6 +43,11 @@ fn nobody_looks_while_nobody_watches() {
         stage.looks.load(Ordering::Relaxed) - before
     };
     assert_eq!(rest(), 0, "it asked for nothing yet");
+    for _ in 0..20 {
+        viewer.send(&[4, 1, 0, 0, 0, 0, 0, b'a']);
+        viewer.send(&[248, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
+    assert_eq!(rest(), 0, "it only types");
     viewer.update(false);
     viewer.request(true);
     std::thread::sleep(Duration::from_millis(100));
@@ -50,6 +55,19 @@ fn nobody_looks_while_nobody_watches() {
     drop(viewer);
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(rest(), 0, "it is gone");
+}
+
+/// Many viewers keep the size that they are told first.
+#[test]
+fn who_comes_in_is_told_the_size_of_now() {
+    let stage = Stage::new("mbochs-small");
+    for (width, height) in [(640, 480), (800, 600), (320, 200)] {
+        stage.mode(width, height);
+        // Nobody is there to look; the last look is long ago.
+        std::thread::sleep(Duration::from_millis(300));
+        let viewer = Viewer::connect(&stage.path);
+        assert_eq!((viewer.width, viewer.height), (width, height));
+    }
 }
 
 /// A device that tells of changes is not asked for planes that were off: ten looks a second, one question each.
@@ -100,7 +118,7 @@ fn sizes_are_followed_by_those_who_can_and_cut_for_those_who_cannot() {
     }
     // Smaller: what is not on the screen any more is black.
     stage.mode(320, 200);
-    stage.draw(0, &bytes([0xff; 320 * 200]));
+    stage.draw(0, &bytes(vec![0xff; 320 * 200]));
     let blind = &mut viewers[2];
     while blind.pixels[200 * 640] != 0 || blind.pixels[320] != 0 || blind.pixels[1] != 0xff {
         blind.update(true);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use mdev_sample::DeviceType;
 use qemu_shim::Console;
@@ -64,6 +65,8 @@ pub(crate) struct Stage {
     pub(crate) device: SharedDevice,
     pub(crate) looks: Arc<AtomicU64>,
     pub(crate) path: PathBuf,
+    /// The server's thread.
+    tid: u32,
     stop: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
     _dir: TempDir,
@@ -79,6 +82,14 @@ impl Stage {
         Self::make(device_type, policy, None)
     }
 
+    /// For browsers.
+    pub(crate) fn web(policy: Policy) -> Self {
+        let device = SharedDevice::new(DeviceType::find("mbochs-small").unwrap().create(None).unwrap());
+        let console = Console::new(Display::open(Box::new(Local::new(device.clone()))).unwrap());
+        let door = |listener| Door::Web(listener, Arc::default());
+        Self::serve(console, (device, Arc::default()), policy, None, door)
+    }
+
     /// What viewers type goes there.
     pub(crate) fn with_input(sink: Box<dyn InputSink>) -> Self {
         Self::make("mbochs-small", Policy::default(), Some(sink))
@@ -89,12 +100,12 @@ impl Stage {
         let looks = Arc::new(AtomicU64::new(0));
         let backend = Counted(Local::new(device.clone()), Arc::clone(&looks));
         let console = Console::new(Display::open(Box::new(backend)).unwrap());
-        Self::serve(console, (device, looks), policy, sink)
+        Self::serve(console, (device, looks), policy, sink, Door::Plain)
     }
 
     /// A console of the caller's.
     pub(crate) fn of(console: Console, device: SharedDevice) -> Self {
-        Self::serve(console, (device, Arc::default()), Policy::default(), None)
+        Self::serve(console, (device, Arc::default()), Policy::default(), None, Door::Plain)
     }
 
     fn serve(
@@ -102,15 +113,21 @@ impl Stage {
         (device, looks): (SharedDevice, Arc<AtomicU64>),
         policy: Policy,
         sink: Option<Box<dyn InputSink>>,
+        door: impl FnOnce(Listener) -> Door,
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("vnc.sock");
         let listener = Listener::bind(&Address::Unix(path.clone())).unwrap();
         let settings = Settings { name: "test".into(), policy, tls: None, may_resize: true };
-        let mut server = Server::new(console, vec![Door::Plain(listener)], sink, settings);
+        let mut server = Server::new(console, vec![door(listener)], sink, settings);
         let (stop, stopped) = UnixStream::pair().unwrap();
-        let thread = std::thread::spawn(move || server.run(stopped.as_fd()).unwrap());
-        Self { device, looks, path, stop: Some(stop), thread: Some(thread), _dir: dir }
+        let (tell, told) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            tell.send(rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()).unwrap();
+            server.run(stopped.as_fd()).unwrap();
+        });
+        let tid = told.recv().unwrap();
+        Self { device, looks, path, tid, stop: Some(stop), thread: Some(thread), _dir: dir }
     }
 
     /// Sets a mode of 32 bits per pixel, through the Bochs registers.
@@ -122,6 +139,12 @@ impl Stage {
 
     pub(crate) fn write16(&self, register: u64, value: u16) {
         self.device.lock().guest_write(2, 0x500 + 2 * register, &value.to_le_bytes()).unwrap();
+    }
+
+    /// How long the server's thread has been running on some CPU.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let text = std::fs::read_to_string(format!("/proc/self/task/{}/schedstat", self.tid)).unwrap();
+        Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
     }
 
     /// Turns the screen off (0) or on (0x20).

@@ -2,12 +2,27 @@
 
 use super::*;
 
+use crate::input::{InputError, Key, Pointer};
 use crate::rfb::security::Password;
+
+mod updates;
 
 const SECOND: Duration = Duration::from_secs(1);
 const CHALLENGE: [u8; 16] = *b"0123456789abcdef";
 
-/// What is around a viewer. Nothing is typed into the guest.
+/// A guest that does not mind what is typed.
+struct Patient;
+
+impl InputSink for Patient {
+    fn key(&mut self, _: Key, _: bool) -> Result<(), InputError> {
+        Ok(())
+    }
+    fn pointer(&mut self, _: Pointer) -> Result<(), InputError> {
+        Ok(())
+    }
+}
+
+/// What is around a viewer.
 struct Place {
     throttle: Throttle,
     now: Instant,
@@ -35,8 +50,8 @@ impl Place {
     fn hear(&mut self, viewer: &mut Viewer, bytes: &[u8]) -> Result<(), Goodbye> {
         let throttle = &mut self.throttle;
         let (screen, resize) = ((640, 480), None);
-        let mut room =
-            Room { now: self.now, throttle, sink: None, screen, name: "test", resize, is_active: false };
+        let (now, sink, name) = (self.now, Some(&mut Patient as _), "test");
+        let mut room = Room { now, throttle, sink, screen, name, resize, is_active: false };
         viewer.receive(bytes, &mut room)
     }
 }
