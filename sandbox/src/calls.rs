@@ -189,3 +189,18 @@ pub(crate) const MAKES_DEVICES: &[Call] = &[
 
 /// The type of VFIO's requests, `';'` (vfio.h), and the byte of a request number that it is in (asm-generic/ioctl.h).
 pub(crate) const VFIO_REQUEST: (u32, u32) = (0xff00, 0x3b00);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_file_is_opened_to_be_changed() {
+        for flag in [libc::O_WRONLY, libc::O_RDWR, libc::O_CREAT, libc::O_TRUNC, libc::O_APPEND] {
+            assert_ne!(WRITES & flag.cast_unsigned(), 0, "{flag:#o}");
+        }
+        for flag in [libc::O_RDONLY, libc::O_CLOEXEC, libc::O_NONBLOCK, libc::O_DIRECTORY, libc::O_NOFOLLOW] {
+            assert_eq!(WRITES & flag.cast_unsigned(), 0, "{flag:#o}");
+        }
+    }
+}

@@ -87,3 +87,42 @@ fn allowed(plan: &Plan) -> Result<Vec<(PathBuf, BitFlags<AccessFs>)>, FilesError
     }
     Ok(allowed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a plan may do in a directory, beside what all may.
+    fn access(plan: &Plan, path: &str) -> BitFlags<AccessFs> {
+        let allowed = allowed(plan).unwrap();
+        allowed
+            .iter()
+            .filter(|(at, _)| at == Path::new(path))
+            .fold(BitFlags::EMPTY, |all, (_, more)| all | *more)
+    }
+
+    #[test]
+    fn a_plan_may_do_what_it_names_and_where() {
+        let (read, makes) =
+            (AccessFs::ReadFile | AccessFs::ReadDir, AccessFs::MakeSock | AccessFs::ResolveUnix);
+        let plan = Plan::new().removes_socket(Path::new("/a/s.sock")).reads(Path::new("/b"));
+        assert_eq!(access(&plan, "/a"), AccessFs::RemoveFile);
+        assert_eq!(access(&plan, "/b"), read);
+        let plan = Plan::new().makes_devices_in(Path::new("/c")).connects_to(Path::new("/tmp/s.sock"));
+        assert_eq!(access(&plan, "/c"), makes | AccessFs::RemoveFile);
+        assert_eq!(access(&plan, "/tmp"), AccessFs::ResolveUnix);
+        assert_eq!(access(&plan, "/proc/self"), read);
+        assert_eq!(access(&plan, "/b"), BitFlags::EMPTY);
+    }
+
+    #[test]
+    fn only_who_makes_devices_may_make_dma_bufs() {
+        if !Path::new("/dev/udmabuf").exists() {
+            println!("SKIPPED: no /dev/udmabuf here");
+            return;
+        }
+        let makes = Plan::new().makes_devices_in(Path::new("/c"));
+        assert_eq!(access(&makes, "/dev/udmabuf"), AccessFs::ReadFile | AccessFs::IoctlDev);
+        assert_eq!(access(&Plan::new(), "/dev/udmabuf"), BitFlags::EMPTY);
+    }
+}

@@ -143,6 +143,17 @@ mod of_machine {
         }
 
         #[test]
+        fn what_was_asked_for_passes_and_the_rest_does_not() {
+            let passes =
+                |plan: &Plan, call: i64| rules(plan).unwrap().get(&call).map_or(0, |rules| rules.len() + 1);
+            for call in [libc::SYS_connect, libc::SYS_bind, libc::SYS_renameat2] {
+                assert_eq!((passes(&Plan::new(), call), passes(&everything(), call)), (0, 1), "{call}");
+            }
+            let (none, all) = (passes(&Plan::new(), libc::SYS_ioctl), passes(&everything(), libc::SYS_ioctl));
+            assert_eq!(all, none + 1, "VFIO's requests");
+        }
+
+        #[test]
         fn nothing_that_starts_programs_or_leaves_this_machine_passes() {
             let rules = rules(&everything()).unwrap();
             for call in [

@@ -46,3 +46,35 @@ fn reaches_what_others_own(plan: &Plan) -> bool {
     let me = geteuid().as_raw();
     !plan.connects.is_empty() || places.any(|place| fs::metadata(place).is_ok_and(|place| place.uid() != me))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::chown;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_right_to_reach_what_others_own_is_kept_only_for_that() {
+        let mine = tempfile::tempdir().unwrap();
+        let others = if geteuid().is_root() {
+            let others = tempfile::tempdir().unwrap();
+            chown(others.path(), Some(12345), None).unwrap();
+            others.keep()
+        } else {
+            Path::new("/").to_owned()
+        };
+        let plans = |at: &Path| {
+            let plan = Plan::new;
+            [plan().removes_socket(&at.join("s.sock")), plan().makes_devices_in(at), plan().reads(at)]
+        };
+        assert!(!reaches_what_others_own(&Plan::new()));
+        assert_eq!(plans(mine.path()).map(|plan| reaches_what_others_own(&plan)), [false; 3]);
+        assert_eq!(plans(&others).map(|plan| reaches_what_others_own(&plan)), [true; 3]);
+        let monitor = Plan::new().connects_to(&mine.path().join("qmp.sock"));
+        assert!(reaches_what_others_own(&monitor), "another user's, as long as it is not there");
+        if geteuid().is_root() {
+            fs::remove_dir(others).unwrap();
+        }
+    }
+}

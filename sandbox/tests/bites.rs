@@ -166,6 +166,25 @@ fn files_that_are_not_in_the_plan_are_refused() {
 }
 
 #[test]
+fn root_keeps_at_most_the_right_to_reach_what_others_own() {
+    let place = Place::new();
+    let sets = |kind, mode| {
+        let output = place.output(kind, mode, &["privileges"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let set = |name: &str| {
+            let line =
+                text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}: {text}"));
+            u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap()
+        };
+        ["CapPrm:", "CapEff:", "CapInh:", "CapAmb:"].map(set)
+    };
+    // CAP_DAC_OVERRIDE (capability.h), as far as we have it.
+    let [kept, ..] = sets("serve", Some("off")).map(|set| set & 1 << 1);
+    assert_eq!(sets("connect", None), [kept, kept, 0, 0]);
+    assert_eq!(sets("serve", None), [0; 4]);
+}
+
+#[test]
 fn a_crash_in_it_still_tells_where() {
     let place = Place::new();
     let output = place.output("serve", None, &["abort"]);

@@ -2,6 +2,7 @@
 
 mod definitions;
 mod ending;
+mod logs;
 mod many;
 mod passed;
 mod program;

@@ -69,6 +69,8 @@ enum Action {
     MakePrivate,
     /// Let others read it.
     MakePublic,
+    /// Show what privileges are left.
+    Privileges,
     /// A descriptor of ours through `/proc`, as consoles get theirs.
     Reopen,
 }
@@ -159,6 +161,10 @@ fn act(action: Action, path: &Path, held: &File) -> Result<(), Box<dyn Error>> {
         Action::Panic => panic!("as asked"),
         Action::MakePrivate => held.set_permissions(fs::Permissions::from_mode(0o600))?,
         Action::MakePublic => held.set_permissions(fs::Permissions::from_mode(0o644))?,
+        Action::Privileges => {
+            let status = fs::read_to_string("/proc/self/status")?;
+            status.lines().filter(|line| line.starts_with("Cap")).for_each(|line| println!("{line}"));
+        }
         Action::Reopen => {
             use std::os::fd::AsRawFd;
             drop(File::open(format!("/proc/self/fd/{}", held.as_raw_fd()))?);

@@ -143,6 +143,8 @@ fn versions_that_are_none() {
     let mut major = version(r#"{"capabilities":{"vfio_gfx":{"version":1}}}"#);
     major[0] = 1;
     assert_error!(answer(major), DisplayError::Client(ClientError::Version(_)));
+    let newer = version(r#"{"capabilities":{"vfio_gfx":{"version":2}}}"#);
+    assert_error!(answer(newer), DisplayError::Client(ClientError::ExtensionVersion(2)));
     assert_error!(answer(version("{}")), DisplayError::Client(ClientError::NoExtension));
     assert_error!(answer(vec![0; 4]), DisplayError::Client(ClientError::NoExtension));
 }

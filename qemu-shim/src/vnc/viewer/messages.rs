@@ -17,7 +17,7 @@ impl Viewer {
                 if let Some(colours) = self.format.colour_map_message() {
                     self.output.push(&colours);
                 }
-                self.news.cursor = true;
+                self.news.cursor |= self.draws_cursor();
             }
             ClientMessage::SetEncodings(list) => self.set_encodings(&list),
             ClientMessage::FramebufferUpdateRequest { incremental, rect } => {

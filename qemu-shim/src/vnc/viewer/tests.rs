@@ -26,11 +26,13 @@ impl InputSink for Patient {
 struct Place {
     throttle: Throttle,
     now: Instant,
+    /// Nobody may type.
+    is_watched_only: bool,
 }
 
 impl Place {
     fn new() -> Self {
-        Self { throttle: Throttle::new(), now: Instant::now() }
+        Self { throttle: Throttle::new(), now: Instant::now(), is_watched_only: false }
     }
 
     fn viewer(&self, password: Option<&Password>) -> Viewer {
@@ -50,7 +52,9 @@ impl Place {
     fn hear(&mut self, viewer: &mut Viewer, bytes: &[u8]) -> Result<(), Goodbye> {
         let throttle = &mut self.throttle;
         let (screen, resize) = ((640, 480), None);
-        let (now, sink, name) = (self.now, Some(&mut Patient as _), "test");
+        let mut guest = Patient;
+        let sink = (!self.is_watched_only).then_some(&mut guest as &mut dyn InputSink);
+        let (now, name) = (self.now, "test");
         let mut room = Room { now, throttle, sink, screen, name, resize, is_active: false };
         viewer.receive(bytes, &mut room)
     }

@@ -3,7 +3,7 @@
 use crate::console::Update;
 use crate::cursor::Cursor;
 use crate::frame::Frame;
-use crate::vnc::Pictures;
+use crate::vnc::{Move, Pictures};
 
 use super::*;
 
@@ -14,6 +14,7 @@ const CURSOR: i32 = -239;
 const EXTENDED_KEY: i32 = -258;
 const DESKTOP_NAME: i32 = -307;
 const EXTENDED_DESKTOP_SIZE: i32 = -308;
+const CONTINUOUS_UPDATES: i32 = -313;
 const CURSOR_WITH_ALPHA: i32 = -314;
 const EXTENDED_BUTTONS: i32 = -316;
 
@@ -52,11 +53,17 @@ impl Screen {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Got {
     place: [u16; 4],
     encoding: i32,
     payload: Vec<u8>,
+}
+
+impl std::fmt::Debug for Got {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {:?}, {} bytes", self.encoding, self.place, self.payload.len())
+    }
 }
 
 /// The rectangles of an update, of which there are as many as it says, and nothing behind them.
@@ -64,6 +71,7 @@ fn rects(bytes: &[u8]) -> Vec<Got> {
     let Some((head, mut rest)) = bytes.split_first_chunk::<4>() else { return Vec::new() };
     assert_eq!(head[0], 0, "an update");
     let count = u16::from_be_bytes([head[2], head[3]]);
+    assert_ne!(count, 0, "an update of nothing");
     let got = (0..count).map(|_| {
         let (head, behind) = rest.split_first_chunk::<12>().unwrap();
         let place = [0, 2, 4, 6].map(|at| u16::from_be_bytes([head[at], head[at + 1]]));
@@ -101,6 +109,7 @@ fn encodings(list: &[i32]) -> Vec<u8> {
 fn viewer(place: &mut Place, list: &[i32]) -> (Viewer, Screen) {
     let (mut viewer, screen) = (place.guest(), Screen::new(640, 480));
     place.hear(&mut viewer, &encodings(list)).unwrap();
+    sent(&mut viewer);
     screen.ask(place, &mut viewer);
     (viewer, screen)
 }
@@ -153,6 +162,101 @@ fn each_news_is_told_without_the_others() {
     // In another format it is another picture.
     place.hear(&mut viewer, &[0, 0, 0, 0, 32, 24, 1, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0]).unwrap();
     assert_eq!(screen.ask(&mut place, &mut viewer)[0].payload[..4], [0, 0x12, 0x34, 0x56]);
+}
+
+#[test]
+fn who_says_the_same_again_is_told_nothing_new() {
+    let mut place = Place::new();
+    for list in [
+        &[0, COPY_RECT][..],
+        &[0, CURSOR],
+        &[0, CURSOR_WITH_ALPHA],
+        &[0, CURSOR, EXTENDED_KEY, EXTENDED_BUTTONS, DESKTOP_NAME, EXTENDED_DESKTOP_SIZE, CONTINUOUS_UPDATES],
+    ] {
+        let (mut viewer, screen) = viewer(&mut place, list);
+        place.hear(&mut viewer, &encodings(list)).unwrap();
+        assert_eq!(screen.ask(&mut place, &mut viewer), [], "{list:?}");
+    }
+    // Another format is news only to who draws a cursor in it.
+    let (mut viewer, screen) = viewer(&mut place, &[0]);
+    place.hear(&mut viewer, &[0, 0, 0, 0, 32, 24, 1, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0]).unwrap();
+    assert_eq!(screen.ask(&mut place, &mut viewer), []);
+}
+
+#[test]
+fn who_knows_continuous_updates_is_told_that_we_do_and_when_they_end() {
+    let mut place = Place::new();
+    let mut viewer = place.guest();
+    place.hear(&mut viewer, &encodings(&[0, CONTINUOUS_UPDATES])).unwrap();
+    assert_eq!(sent(&mut viewer), [150]);
+    for (enable, answer) in [(1, &[][..]), (1, &[]), (0, &[150]), (0, &[])] {
+        place.hear(&mut viewer, &[150, enable, 0, 0, 0, 0, 2, 128, 1, 224]).unwrap();
+        assert_eq!(sent(&mut viewer), answer);
+    }
+}
+
+/// Where nobody may type, no key is explained, and a viewer that draws the pointer would draw its own.
+#[test]
+fn who_only_looks_is_told_nothing_about_keys_and_pointers() {
+    let mut place = Place::new();
+    place.is_watched_only = true;
+    let (mut viewer, mut screen) = (place.guest(), Screen::new(640, 480));
+    place.hear(&mut viewer, &encodings(&[0, EXTENDED_KEY, CURSOR])).unwrap();
+    assert_eq!(kinds(&screen.ask(&mut place, &mut viewer)), [0]);
+    screen.cursor_changed = true;
+    assert_eq!(screen.ask(&mut place, &mut viewer), []);
+    assert!(!viewer.draws_cursor());
+}
+
+/// Rows that moved by 32, in a screen that is new below them.
+fn scroll(screen: &mut Screen) -> Move {
+    screen.damage.add_all();
+    Move { to: Rect::new(0, 0, 640, 448), from_y: 32 }
+}
+
+#[test]
+fn rows_that_moved_are_copied_by_who_can_and_has_them() {
+    let mut place = Place::new();
+    let whole = [3, 1, 0, 0, 0, 0, 2, 128, 1, 224];
+    let part = [3, 1, 0, 0, 0, 0, 2, 128, 0, 224];
+    for (list, request, is_behind, expected) in [
+        (&[0, COPY_RECT][..], whole, false, &[COPY_RECT, 0][..]),
+        (&[0], whole, false, &[0]),
+        (&[0, COPY_RECT], part, false, &[0]),
+        (&[0, COPY_RECT], whole, true, &[0]),
+    ] {
+        let (mut viewer, mut screen) = viewer(&mut place, list);
+        if is_behind {
+            let mut before = Screen::new(640, 480);
+            before.damage.add(Rect::new(0, 0, 1, 1));
+            viewer.damage(&before.update(), None);
+        }
+        place.hear(&mut viewer, &request).unwrap();
+        let moved = scroll(&mut screen);
+        viewer.damage(&screen.update(), Some(moved));
+        viewer.picture(&screen.update(), "name", &mut Pictures::default());
+        let got = rects(&sent(&mut viewer));
+        assert_eq!(kinds(&got), expected, "{list:?} {request:?} {is_behind}");
+        if expected[0] == COPY_RECT {
+            assert_eq!((got[0].place, &got[0].payload[..]), ([0, 0, 640, 448], &[0, 0, 0, 32][..]));
+            assert_eq!(got[1].place, [0, 448, 640, 32], "what is new");
+        }
+    }
+}
+
+/// The corner that fits is all that it ever sees.
+#[test]
+fn who_cannot_be_told_of_another_size_is_sent_what_changes() {
+    let mut place = Place::new();
+    let (mut viewer, _) = viewer(&mut place, &[0]);
+    let mut larger = Screen::new(800, 600);
+    assert_eq!(larger.ask(&mut place, &mut viewer), [], "nothing changed");
+    larger.damage.add(Rect::new(0, 0, 1, 1));
+    assert_eq!(larger.ask(&mut place, &mut viewer)[0].place, [0, 0, 640, 480]);
+    larger.damage.clear();
+    let update = Update { resized: true, ..larger.update() };
+    viewer.damage(&update, None);
+    assert_eq!(larger.ask(&mut place, &mut viewer)[0].place, [0, 0, 640, 480]);
 }
 
 #[test]
