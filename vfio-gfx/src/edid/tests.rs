@@ -1,5 +1,6 @@
 //! Generator and parser against each other, and the parser against whatever comes.
 
+mod details;
 mod examples;
 mod properties;
 

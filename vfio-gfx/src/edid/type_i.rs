@@ -105,6 +105,24 @@ mod tests {
     }
 
     #[test]
+    fn flags_are_read_as_they_are() {
+        let timing = Timing { h_positive: false, ..Timing::reduced_blanking(Mode::new(5120, 2880)).unwrap() };
+        let mut stored = timing.to_type_i().unwrap();
+        stored[3] &= !PREFERRED;
+        assert_eq!(Timing::from_display_id(stored, TAG_TYPE_I), (timing, false));
+    }
+
+    #[test]
+    fn the_aspect_ratio_is_told_where_it_has_a_code() {
+        for (width, height, code) in
+            [(5000, 5000, 0), (5120, 4096, 1), (7680, 4320, 4), (5120, 3200, 5), (5000, 64, 8)]
+        {
+            let stored = Timing::reduced_blanking(Mode::new(width, height)).unwrap().to_type_i().unwrap();
+            assert_eq!(stored[3] & 0x0f, code, "{width}x{height}");
+        }
+    }
+
+    #[test]
     fn interlaced_lines_are_those_of_both_fields() {
         let mut stored = Timing::reduced_blanking(Mode::new(5120, 2880)).unwrap().to_type_i().unwrap();
         stored[3] |= INTERLACED;

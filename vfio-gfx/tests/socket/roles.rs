@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::mm::{MapFlags, ProtFlags};
@@ -18,8 +19,8 @@ use crate::fixture::{
 use crate::hostile::{EBUSY, EPERM};
 use crate::peer::{
     CONSOLE, DMA_MAP, DMA_UNMAP, GET_GFX_DMABUF, GET_REGION_INFO, Peer, QUERY_GFX_PLANE, REGION_READ,
-    REGION_WRITE, RESET, SET_IRQS, VERSION, VMM, access, region_info, u32_at, u64_at, version, words,
-    write_payload,
+    REGION_WRITE, RESET, SET_IRQS, VERSION, VMM, access, message, region_info, u32_at, u64_at, version,
+    words, write_payload,
 };
 
 /// `struct vfio_device_gfx_plane_info`, 64 bytes.
@@ -63,6 +64,26 @@ fn a_stranger_that_goes_takes_nobodys_place() {
     drop(refused);
     assert_eq!(served.peer().ask(VERSION, &version(VMM)).refusal(), EBUSY);
     check_vmm(&mut vmm);
+}
+
+/// The one that is gone is noticed before what the next one asks, whichever of them had connected first.
+#[test]
+fn a_vmm_that_is_gone_has_made_room_for_the_one_that_waits() {
+    let served = Served::new();
+    for _ in 0..20 {
+        let mut next = served.peer();
+        let (first, mut console) = (served.vmm(), served.console());
+        // While the device is locked the server answers this console and sees nothing else.
+        let device = served.device.clone();
+        let held = device.lock();
+        assert!(console.send(&message(1, REGION_READ, 0, &access(VRAM, 0, 4)), &[]));
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(next.send(&message(1, VERSION, 0, &version(VMM)), &[]));
+        drop(first);
+        drop(held);
+        assert_eq!(next.reply().unwrap().refusal(), 0);
+        assert_eq!(console.reply().unwrap().refusal(), 0);
+    }
 }
 
 #[test]

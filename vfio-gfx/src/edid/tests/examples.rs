@@ -10,7 +10,7 @@ fn example() -> Vec<u8> {
 }
 
 /// Writes a byte and makes the block's checksum right again.
-fn with(mut bytes: Vec<u8>, at: usize, byte: u8) -> Vec<u8> {
+pub(super) fn with(mut bytes: Vec<u8>, at: usize, byte: u8) -> Vec<u8> {
     bytes[at] = byte;
     let block = &mut bytes[at / 128 * 128..][..128];
     block[127] = checksum(&block[..127]);

@@ -172,6 +172,11 @@ mod tests {
         std::fs::write(&path, "mine").unwrap();
         assert!(matches!(BoundSocket::new(&path), Err(BindError::NotASocket(_))));
         assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+        // A socket of another kind cannot be connected to, and is in use all the same.
+        let other = dir.path().join("d.sock");
+        let _syslog = std::os::unix::net::UnixDatagram::bind(&other).unwrap();
+        assert!(matches!(BoundSocket::new(&other), Err(BindError::InUse(_))));
+        assert!(other.exists());
     }
 
     #[test]
