@@ -2,6 +2,7 @@
 
 mod definitions;
 mod ending;
+mod limits;
 mod logs;
 mod many;
 mod passed;

@@ -2,6 +2,7 @@
 
 mod compare;
 mod demo;
+mod exhausted;
 mod fixture;
 mod flips;
 mod info;
