@@ -256,6 +256,23 @@ mod tests {
     }
 
     #[test]
+    fn a_blob_may_be_as_large_as_the_device_says_and_no_larger() {
+        let device = Device::new();
+        let mut display = device.display();
+        display.set_edid(&[5; 0x400]).unwrap();
+        assert_eq!(display.edid().unwrap().unwrap(), [5; 0x400]);
+        device.0.lock().unwrap().words[2] = 0x401;
+        assert!(matches!(display.edid(), Err(DisplayError::EdidRegion { region: 9 })));
+    }
+
+    #[test]
+    fn the_largest_mode_is_the_devices() {
+        let device = Device::new();
+        (device.0.lock().unwrap().words[3], device.0.lock().unwrap().words[4]) = (1920, 1200);
+        assert_eq!(device.display().max_mode().unwrap(), (1920, 1200));
+    }
+
+    #[test]
     fn what_does_not_fit_is_not_begun() {
         let device = Device::new();
         for len in [0, 1, 127, 129, 0x480, 1 << 20] {

@@ -281,3 +281,6 @@ impl Display {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
