@@ -78,8 +78,8 @@ fn a_vmm_that_is_gone_has_made_room_for_the_one_that_waits() {
         let held = device.lock();
         assert!(console.send(&message(1, REGION_READ, 0, &access(VRAM, 0, 4)), &[]));
         std::thread::sleep(Duration::from_millis(20));
-        assert!(next.send(&message(1, VERSION, 0, &version(VMM)), &[]));
         drop(first);
+        assert!(next.send(&message(1, VERSION, 0, &version(VMM)), &[]));
         drop(held);
         assert_eq!(next.reply().unwrap().refusal(), 0);
         assert_eq!(console.reply().unwrap().refusal(), 0);
