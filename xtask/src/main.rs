@@ -15,7 +15,7 @@ mod test;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask lab | test [--no-lab] [--release] | models | soak | sanitize [address] [thread] [miri] | help";
+const USAGE: &str = "usage: cargo xtask lab | test [--no-lab] [--release] | models | soak | sanitize [--toolchain NAME] [address] [thread] [miri] | help";
 
 const HELP: &str = "\
 lab   build the test lab: a Debian tree with QEMU, and guest kernels with their display drivers (needs root; idempotent)
@@ -23,7 +23,8 @@ test  build the lab if it is missing, run all tests, sum up what passed, failed 
         --no-lab   leave the lab as it is: without one, the guest tests are skipped
         --release  test optimised programs
 models  run what is concurrent about a device under every interleaving that a model checker tries
-sanitize  run the tests that need no lab under sanitizers, and the core tier under miri (needs a nightly toolchain; all without arguments)
+sanitize  run the tests that need no lab under sanitizers, and the core tier under miri; all of them without arguments
+        --toolchain NAME   another toolchain than nightly, as `rustup toolchain list` names it
 soak  a day's worth of events in some minutes, optimised: a million queries, 100000 mode sets, 10000 connections, 1000 devices;
       then descriptors, threads, mappings and memory must be as before
 
@@ -45,8 +46,8 @@ fn main() -> ExitCode {
             None => return bad_usage(),
         },
         ["models"] => models::run(),
-        ["sanitize", ref tools @ ..] => match sanitize::Tool::parse(tools) {
-            Some(tools) => sanitize::run(&tools),
+        ["sanitize", ref tools @ ..] => match sanitize::Options::parse(tools) {
+            Some(options) => sanitize::run(&options),
             None => return bad_usage(),
         },
         ["soak"] => soak::run(),

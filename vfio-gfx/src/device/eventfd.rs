@@ -96,6 +96,8 @@ const _: () = assert!(size_of::<Iocb>() == 64);
 
 /// `IOCB_CMD_POLL`
 const POLL: u16 = 5;
+/// `POLLIN` (`include/uapi/asm-generic/poll.h`), of a type that does not depend on how rustix calls the kernel.
+const READABLE: u64 = 1;
 /// `IOCB_FLAG_RESFD`
 const FLAG_EVENTFD: u32 = 1;
 /// Bytes of `struct io_event`, as 64-bit words.
@@ -124,7 +126,7 @@ impl Context {
         let mut operation = Iocb {
             opcode: POLL,
             fd: number(&self.ready),
-            buffer: u64::from(PollFlags::IN.bits()),
+            buffer: READABLE,
             flags: FLAG_EVENTFD,
             eventfd: number(fd),
             ..Iocb::default()
