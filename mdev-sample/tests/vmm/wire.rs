@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::io::retry_on_intr;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
@@ -85,9 +86,9 @@ impl Wire {
         }
         for (n, piece) in message.chunks(piece).enumerate() {
             if n == 0 {
-                let sent =
-                    sendmsg(&self.stream, &[IoSlice::new(piece)], &mut control, SendFlags::NOSIGNAL).unwrap();
-                assert_eq!(sent, piece.len());
+                let (piece, flags) = ([IoSlice::new(piece)], SendFlags::NOSIGNAL);
+                let sent = retry_on_intr(|| sendmsg(&self.stream, &piece, &mut control, flags)).unwrap();
+                assert_eq!(sent, piece[0].len());
             } else {
                 self.stream.write_all(piece).unwrap();
             }
@@ -105,8 +106,10 @@ impl Wire {
         let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
         let mut control = RecvAncillaryBuffer::new(&mut room);
         let flags = RecvFlags::CMSG_CLOEXEC;
+        // A socket with a time-out says EINTR to a process that was stopped and goes on (signal(7)).
         let received =
-            recvmsg(&self.stream, &mut [IoSliceMut::new(&mut header)], &mut control, flags).unwrap();
+            retry_on_intr(|| recvmsg(&self.stream, &mut [IoSliceMut::new(&mut header)], &mut control, flags));
+        let received = received.unwrap();
         assert_eq!(received.bytes, 16, "the header comes whole");
         assert_eq!(header[..4], [id.to_ne_bytes(), command.to_ne_bytes()].concat(), "id and command");
         assert_eq!(header[8..], u32s(&[1, 0]), "a reply to {command} that reports no error");

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
@@ -153,7 +153,9 @@ impl Peer {
         if !fds.is_empty() {
             assert!(control.push(SendAncillaryMessage::ScmRights(fds)));
         }
-        let sent = match sendmsg(&self.stream, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
+        let flags = SendFlags::NOSIGNAL;
+        let sent = match retry_on_intr(|| sendmsg(&self.stream, &[IoSlice::new(bytes)], &mut control, flags))
+        {
             Ok(sent) => sent,
             Err(Errno::PIPE | Errno::CONNRESET) => return false,
             Err(errno) => panic!("sendmsg: {errno}"),
@@ -173,7 +175,10 @@ impl Peer {
         let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
         let mut control = RecvAncillaryBuffer::new(&mut room);
         let flags = RecvFlags::CMSG_CLOEXEC;
-        match recvmsg(&self.stream, &mut [IoSliceMut::new(&mut header)], &mut control, flags) {
+        // A socket with a time-out says EINTR to a process that was stopped and goes on (signal(7)).
+        let received =
+            retry_on_intr(|| recvmsg(&self.stream, &mut [IoSliceMut::new(&mut header)], &mut control, flags));
+        match received {
             Ok(received) if received.bytes == 0 => return None,
             Ok(received) => assert_eq!(received.bytes, header.len(), "a header comes whole"),
             Err(Errno::CONNRESET) => return None,
