@@ -2,8 +2,6 @@
 
 mod definitions;
 mod ending;
-mod limits;
-mod logs;
 mod many;
 mod passed;
 mod program;

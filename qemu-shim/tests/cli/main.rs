@@ -2,7 +2,6 @@
 
 mod compare;
 mod demo;
-mod exhausted;
 mod fixture;
 mod flips;
 mod info;

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::fixture::{Guest, Picture, program};
 
 /// How long anything may take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Whether somebody has chosen for all tests, as under a sanitizer, whose own calls the sandbox does not let pass.
 fn is_chosen() -> bool {
@@ -24,7 +24,7 @@ fn is_chosen() -> bool {
 }
 
 /// The program, which ends with its test.
-pub(crate) struct Console(pub(crate) Child);
+struct Console(Child);
 
 impl Drop for Console {
     fn drop(&mut self) {
@@ -47,7 +47,7 @@ impl Console {
 }
 
 /// A viewer that is let in, and the size that it is told.
-pub(crate) fn come_in(stream: &mut UnixStream) -> (u16, u16) {
+fn come_in(stream: &mut UnixStream) -> (u16, u16) {
     let mut hear = |count: usize, answer: &[u8]| {
         let mut bytes = vec![0; count];
         stream.read_exact(&mut bytes).unwrap();
