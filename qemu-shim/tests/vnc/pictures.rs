@@ -118,6 +118,7 @@ fn sizes_are_followed_by_those_who_can_and_cut_for_those_who_cannot() {
     }
     // Smaller: what is not on the screen any more is black.
     stage.mode(320, 200);
+    // Not an array: the copies of a quarter of a mebibyte that iterating over it makes are more than a thread's stack holds.
     stage.draw(0, &bytes(vec![0xff; 320 * 200]));
     let blind = &mut viewers[2];
     while blind.pixels[200 * 640] != 0 || blind.pixels[320] != 0 || blind.pixels[1] != 0xff {
