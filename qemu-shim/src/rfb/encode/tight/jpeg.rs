@@ -3,6 +3,8 @@
 //! Viewers who ask for JPEG expect what QEMU and TigerVNC send: brightness of every pixel, colour of every four. So four are
 //! averaged before they become colour, not one of them chosen, and the conversion costs a quarter.
 
+mod ycbcr;
+
 use jpeg_encoder::{ChromaSubsamplingMethod, Encoder, ImageBuffer, JpegColorType, SamplingFactor};
 
 use crate::{Frame, Rect};
@@ -64,77 +66,23 @@ impl ImageBuffer for Block<'_> {
     fn fill_buffers(&self, y: u16, [luma, blue, red, _]: &mut [Vec<u8>; 4]) {
         let y = u32::from(y);
         let row = self.row(y);
-        luma.extend(row.iter().map(|&pixel| brightness(pixel)));
         let start = blue.len();
-        blue.resize(start + row.len(), 0);
-        red.resize(start + row.len(), 0);
+        for buffer in [&mut *luma, blue, red] {
+            buffer.resize(start + row.len(), 0);
+        }
+        let [luma, blue, red] = [luma, blue, red].map(|buffer| buffer.get_mut(start..).unwrap_or_default());
+        ycbcr::luma(row, luma);
         if y % 2 == 1 && y + 1 < self.rect.height {
             return;
         }
-        let (blue, red) =
-            (blue.get_mut(start..).unwrap_or_default(), red.get_mut(start..).unwrap_or_default());
-        colours(self.row(y & !1), self.row(y | 1), blue, red);
+        ycbcr::chroma(self.row(y & !1), self.row(y | 1), blue, red);
     }
-}
-
-/// Samples of two rows, each in the first of two columns.
-fn colours(above: &[u32], below: &[u32], blue: &mut [u8], red: &mut [u8]) {
-    let ((above, last_above), (below, last_below)) = (above.as_chunks::<2>(), below.as_chunks::<2>());
-    let ((blue, last_blue), (red, last_red)) = (blue.as_chunks_mut::<2>(), red.as_chunks_mut::<2>());
-    for (((&[a, b], &[c, d]), blue), red) in above.iter().zip(below).zip(blue).zip(red) {
-        let (cb, cr) = colour([a, b, c, d]);
-        (*blue, *red) = ([cb, cb], [cr, cr]);
-    }
-    if let ([a], [c], [blue], [red]) = (last_above, last_below, last_blue, last_red) {
-        (*blue, *red) = colour([*a, *a, *c, *c]);
-    }
-}
-
-/// Y of JFIF (1.02, "Conversion to and from RGB") of a pixel `0x00RRGGBB`, by factors in 1/256. Their sum is 1 and numbers of 16
-/// bits do, many of which fit a register.
-fn brightness(pixel: u32) -> u8 {
-    let [blue, green, red, _] = pixel.to_le_bytes().map(u16::from);
-    let [_, luma] = (77 * red + 150 * green + 29 * blue + 128).to_le_bytes();
-    luma
-}
-
-/// Cb and Cr of the mean of four pixels, in the same way. A grey one has 0x80 of each.
-fn colour(pixels: [u32; 4]) -> (u8, u8) {
-    // Red and blue in one sum: four of each fit their 16 bits.
-    let ends: u32 = pixels.iter().map(|pixel| pixel & 0x00ff_00ff).sum::<u32>() + 0x0002_0002;
-    let green: u32 = pixels.iter().map(|pixel| pixel >> 8 & 0xff).sum::<u32>() + 2;
-    let [blue, _, red, _] = (ends >> 2 & 0x00ff_00ff).to_le_bytes().map(u16::from);
-    let [green, ..] = (green >> 2).to_le_bytes().map(u16::from);
-    // One less than half is added, that the largest stays below 256.
-    let [_, cb] = (0x807f + 128 * blue - (43 * red + 85 * green)).to_le_bytes();
-    let [_, cr] = (0x807f + 128 * red - (107 * green + 21 * blue)).to_le_bytes();
-    (cb, cr)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::ycbcr::colour;
     use super::*;
-
-    /// What the standard says, in floating point.
-    fn expected(colours: [f64; 3]) -> [f64; 3] {
-        let [red, green, blue] = colours;
-        let luma = 0.299 * red + 0.587 * green + 0.114 * blue;
-        [luma, (blue - luma) / 1.772 + 128.0, (red - luma) / 1.402 + 128.0]
-    }
-
-    #[test]
-    fn colours_are_those_of_jfif() {
-        let levels = [0, 1, 127, 128, 254, 255];
-        let pairs = || levels.into_iter().flat_map(|a| levels.map(|b| (a, b)));
-        for (red, (green, blue)) in levels.into_iter().flat_map(|red| pairs().map(move |rest| (red, rest))) {
-            let pixel = u32::from_be_bytes([0, red, green, blue]);
-            let (cb, cr) = colour([pixel; 4]);
-            let found = [brightness(pixel), cb, cr].map(f64::from);
-            for (found, expected) in found.into_iter().zip(expected([red, green, blue].map(f64::from))) {
-                assert!((found - expected.min(255.0)).abs() < 1.0, "{pixel:06x}: {found}, not {expected}");
-            }
-        }
-    }
 
     #[test]
     fn four_pixels_have_one_colour_and_edges_their_own() {
