@@ -125,12 +125,10 @@ impl Irqs {
     /// [`IrqError`]; nothing has changed then.
     pub fn set(&mut self, request: IrqRequest, bools: &[u8], fds: Vec<OwnedFd>) -> Result<(), IrqError> {
         let IrqRequest { index, start, count, data, action } = request;
-        if data == IrqData::Eventfd {
-            check_eventfds(count, &fds)?;
-        }
         if data == IrqData::Bool && bools.len() < to_usize(count) {
             return Err(IrqError::Data { expected: count, found: bools.len() });
         }
+        check_eventfds(data, count, &fds)?;
         let Some(vectors) = self.indices.get_mut(to_usize(index)) else {
             return Err(IrqError::NotArmed(start));
         };
@@ -181,9 +179,9 @@ impl Irqs {
     }
 }
 
-/// Whether a range of interrupts can be given these descriptors: one eventfd each, or none.
-pub(super) fn check_eventfds(count: u32, fds: &[OwnedFd]) -> Result<(), IrqError> {
-    if !fds.is_empty() && fds.len() != to_usize(count) {
+/// Whether a request may come with these descriptors: eventfds only, and where they are its data one for each interrupt or none.
+pub(super) fn check_eventfds(data: IrqData, count: u32, fds: &[OwnedFd]) -> Result<(), IrqError> {
+    if data == IrqData::Eventfd && !fds.is_empty() && fds.len() != to_usize(count) {
         return Err(IrqError::Descriptors { expected: count, found: fds.len() });
     }
     match fds.iter().position(|fd| !is_eventfd(fd)) {
@@ -229,6 +227,15 @@ mod tests {
         assert_eq!(irqs.num_irqs(), 5);
         assert!((0..5).all(|index| irqs.count(index) == Some(0)));
         assert_eq!(irqs.count(5), None);
+    }
+
+    #[test]
+    fn no_request_comes_with_what_is_no_eventfd() {
+        for data in [IrqData::None, IrqData::Bool, IrqData::Eventfd] {
+            let pipe = OwnedFd::from(std::io::pipe().unwrap().1);
+            let result = armed().0.set(request(data, IrqAction::Trigger, 1, 1), &[1], vec![pipe]);
+            assert_eq!(result, Err(IrqError::NotAnEventfd(0)), "{data:?}");
+        }
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Device {
         match (data, action) {
             (IrqData::None, IrqAction::Trigger) if count == 0 => *watcher = None,
             (IrqData::Eventfd, IrqAction::Trigger) => {
-                check_eventfds(count, &fds)?;
+                check_eventfds(data, count, &fds)?;
                 if watcher.is_none() {
                     *watcher = self.watch();
                 }

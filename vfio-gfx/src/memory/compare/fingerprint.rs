@@ -136,7 +136,7 @@ impl Mapping {
         let unknown = [false; ROWS];
         let Ok(known) = <&[Option<u64>; ROWS]>::try_from(known) else { return Ok(unknown) };
         let Ok(stride) = usize::try_from(stride) else { return Ok(unknown) };
-        if !self.is_mapped() || known.iter().all(Option::is_none) {
+        if known.iter().all(Option::is_none) {
             return Ok(unknown);
         }
         let Some(now) = self.fingerprints(start, stride, key)? else { return Ok(unknown) };

@@ -89,8 +89,7 @@ impl Basic {
             encoded.more().extend_from_slice(&self.bytes);
             return Ok(());
         };
-        let level = self.level;
-        let deflater = place.get_or_insert_with(|| Deflater::new(level, false, Window::Long));
+        let deflater = place.get_or_insert_with(|| Deflater::new(self.level, false, Window::Long));
         self.compressed.clear();
         deflater.feed(&self.bytes, &mut self.compressed)?;
         deflater.flush(&mut self.compressed)?;
